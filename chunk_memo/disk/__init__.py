@@ -1,0 +1,1 @@
+"""Everything that touches bytes: the file format, commits, encodings, layouts."""

@@ -1,0 +1,256 @@
+"""Owns the objects that are stored as plain values, such as fractions, paths and sets.
+
+A converter is a pair of functions, from the object to values that columns can hold and back. It is
+found by the exact type of the object and stored under its kind, a short fixed word; no class is
+ever looked up by a name that comes from a file.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import pathlib
+import uuid
+import zoneinfo
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from chunk_memo.disk.columns import NoExactForm
+from chunk_memo.errors import EncodingError
+from chunk_memo.identity import canonical_bytes
+
+__all__ = [
+    "OBJECT_ARRAY",
+    "STRING_ARRAY",
+    "ZONED",
+    "Converter",
+    "converter_for_type",
+    "converter_of_kind",
+]
+
+
+@dataclass(frozen=True)
+class Converter:
+    """How objects of one type are turned into plain values and back."""
+
+    kind: str
+    """The word under which the objects are stored."""
+
+    plain: Callable[[Any], Any]
+    """From the object to a value that columns can hold; may raise `NoExactForm`."""
+
+    restore: Callable[[Any], Any]
+    """From that value to the object."""
+
+
+def converter_for_type(klass: type) -> Converter | None:
+    """Return the converter of objects of exactly this type, if there is one.
+
+    Parameters
+    ----------
+    klass : type
+        The type.
+
+    Returns
+    -------
+    Converter or None
+        The converter.
+    """
+    return _BY_TYPE.get(klass)
+
+
+def converter_of_kind(kind: str) -> Converter | None:
+    """Return the converter that objects of this kind were stored with, if there is one.
+
+    Parameters
+    ----------
+    kind : str
+        The kind, from a node.
+
+    Returns
+    -------
+    Converter or None
+        The converter.
+    """
+    return _BY_KIND.get(kind)
+
+
+# --- times ---------------------------------------------------------------------------------------
+
+
+def _datetime_plain(value: datetime.datetime) -> Any:
+    local = value.replace(tzinfo=None, fold=0)
+    return {"local": local, "fold": value.fold, "zone": value.tzinfo}
+
+
+def _datetime_restore(plain: Any) -> datetime.datetime:
+    local: datetime.datetime = plain["local"]
+    return local.replace(tzinfo=plain["zone"], fold=plain["fold"])
+
+
+def _time_plain(value: datetime.time) -> Any:
+    seconds = (value.hour * 60 + value.minute) * 60 + value.second
+    ticks = datetime.timedelta(seconds=seconds, microseconds=value.microsecond)
+    return {"clock": ticks, "fold": value.fold, "zone": value.tzinfo}
+
+
+def _time_restore(plain: Any) -> datetime.time:
+    clock: datetime.time = (datetime.datetime.min + plain["clock"]).time()
+    return clock.replace(tzinfo=plain["zone"], fold=plain["fold"])
+
+
+def _timezone_plain(zone: datetime.timezone) -> Any:
+    offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
+    return offset, name[0] if name else None
+
+
+def _timezone_restore(plain: Any) -> datetime.timezone:
+    offset, name = plain
+    return datetime.timezone(offset) if name is None else datetime.timezone(offset, name)
+
+
+def _zone_plain(zone: zoneinfo.ZoneInfo) -> str:
+    if zone.key is None:
+        raise NoExactForm("it is a time zone without a key")
+    return zone.key
+
+
+def _zone_restore(key: str) -> zoneinfo.ZoneInfo:
+    try:
+        return zoneinfo.ZoneInfo(key)
+    except zoneinfo.ZoneInfoNotFoundError as error:
+        raise EncodingError(
+            f"{key!r}: expected a time zone that is known here; install the package 'tzdata'"
+        ) from error
+
+
+# --- containers ----------------------------------------------------------------------------------
+
+
+def _sorted_members(members: Iterable[Any]) -> list[Any]:
+    found = list(members)
+    try:
+        return sorted(found, key=canonical_bytes)
+    except TypeError:  # members without an identity keep the order that they have
+        return found
+
+
+def _deque_plain(value: collections.deque[Any]) -> Any:
+    return {"items": list(value), "maxlen": value.maxlen}
+
+
+def _deque_restore(plain: Any) -> collections.deque[Any]:
+    return collections.deque(plain["items"], plain["maxlen"])
+
+
+# --- NumPy ---------------------------------------------------------------------------------------
+
+
+def _objects_plain(array: np.ndarray) -> Any:
+    return {"shape": array.shape, "items": array.ravel().tolist()}
+
+
+def _objects_restore(plain: Any) -> np.ndarray:
+    array = np.empty(len(plain["items"]), object)
+    for position, item in enumerate(plain["items"]):  # a slice assignment would unpack lists
+        array[position] = item
+    return array.reshape(plain["shape"])
+
+
+def _strings_plain(array: np.ndarray) -> Any:
+    if array.dtype != np.dtypes.StringDType():
+        raise NoExactForm(f"its dtype {array.dtype!r} has a missing value of its own")
+    return {"shape": array.shape, "items": array.ravel().tolist()}
+
+
+def _strings_restore(plain: Any) -> np.ndarray:
+    if not hasattr(np.dtypes, "StringDType"):
+        raise EncodingError("'StringDType': expected NumPy 2, got an older one; upgrade NumPy")
+    return np.array(plain["items"], np.dtypes.StringDType()).reshape(plain["shape"])
+
+
+def _masked_plain(array: np.ma.MaskedArray[Any, Any]) -> Any:
+    fill = array._fill_value  # type: ignore[attr-defined]
+    return {
+        "data": np.asarray(array.data),
+        "mask": None if array.mask is np.ma.nomask else np.asarray(array.mask),
+        "fill": None if fill is None else np.asarray(fill, array.dtype),
+        "hard": array.hardmask,
+    }
+
+
+def _masked_restore(plain: Any) -> np.ma.MaskedArray[Any, Any]:
+    mask = np.ma.nomask if plain["mask"] is None else plain["mask"]
+    array = np.ma.MaskedArray(plain["data"], mask, hard_mask=plain["hard"])
+    if plain["fill"] is not None:
+        array.fill_value = plain["fill"]
+    return array
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def _path_restore(cls: type[pathlib.PurePath], pure: type[pathlib.PurePath]) -> Callable[..., Any]:
+    def restore(text: str) -> pathlib.PurePath:
+        try:
+            return cls(text)
+        except NotImplementedError:  # the other system's paths can be named here, not opened
+            return pure(text)
+
+    return restore
+
+
+def _by_parts(cls: type, *names: str) -> Converter:
+    def plain(value: Any) -> Any:
+        return tuple(getattr(value, name) for name in names)
+
+    return Converter(cls.__name__, plain, lambda parts: cls(*parts))
+
+
+_TABLE: dict[type, Converter] = {
+    datetime.time: Converter("time", _time_plain, _time_restore),
+    datetime.timezone: Converter("timezone", _timezone_plain, _timezone_restore),
+    zoneinfo.ZoneInfo: Converter("zoneinfo", _zone_plain, _zone_restore),
+    Decimal: Converter("decimal", str, Decimal),
+    Fraction: _by_parts(Fraction, "numerator", "denominator"),
+    uuid.UUID: Converter("uuid", lambda value: value.bytes, lambda data: uuid.UUID(bytes=data)),
+    range: _by_parts(range, "start", "stop", "step"),
+    slice: _by_parts(slice, "start", "stop", "step"),
+    type(...): Converter("ellipsis", lambda _: None, lambda _: ...),
+    type(NotImplemented): Converter("notimplemented", lambda _: None, lambda _: NotImplemented),
+    bytearray: Converter("bytearray", bytes, bytearray),
+    set: Converter("set", _sorted_members, set),
+    frozenset: Converter("frozenset", _sorted_members, frozenset),
+    collections.OrderedDict: Converter("ordereddict", dict, collections.OrderedDict),
+    collections.Counter: Converter("counter", dict, collections.Counter),
+    collections.deque: Converter("deque", _deque_plain, _deque_restore),
+    # str() and bytes() of these would drop a trailing NUL.
+    np.str_: Converter("np.str", str.__str__, np.str_),
+    np.bytes_: Converter("np.bytes", bytes.__bytes__, np.bytes_),
+    np.ma.MaskedArray: Converter("masked", _masked_plain, _masked_restore),
+    type(np.ma.masked): Converter("nomask", lambda _: None, lambda _: np.ma.masked),
+}
+_PATHS: list[tuple[type[pathlib.PurePath], type[pathlib.PurePath]]] = [
+    (pathlib.PurePosixPath, pathlib.PurePosixPath),
+    (pathlib.PosixPath, pathlib.PurePosixPath),
+    (pathlib.PureWindowsPath, pathlib.PureWindowsPath),
+    (pathlib.WindowsPath, pathlib.PureWindowsPath),
+]
+_TABLE |= {cls: Converter(cls.__name__, str, _path_restore(cls, pure)) for cls, pure in _PATHS}
+
+ZONED = Converter("zoned", _datetime_plain, _datetime_restore)
+"""Datetimes of which one at least has a time zone or a fold."""
+
+OBJECT_ARRAY = Converter("objects", _objects_plain, _objects_restore)
+"""Arrays of Python objects, element by element."""
+
+STRING_ARRAY = Converter("strings", _strings_plain, _strings_restore)
+"""Arrays of NumPy's variable-width strings."""
+
+_BY_TYPE = _TABLE
+_BY_KIND = {c.kind: c for c in (*_TABLE.values(), ZONED, OBJECT_ARRAY, STRING_ARRAY)}

@@ -1,0 +1,875 @@
+"""Every system call that touches a store: write beside and link, read, fsync, quarantine.
+
+A file comes into being in three steps. All its bytes are written to a uniquely named file
+beside the target; that file is linked to the final name, never over an existing one, so that
+the first writer wins; the temporary name is removed. A reader therefore finds a whole file or
+none. Where hard links are not supported the temporary file is renamed, and where that is
+refused too the target is created exclusively and its first 4096 bytes are written last, after
+an fsync of the rest: a file whose head is still empty is "in progress".
+
+Nothing here knows what the bytes mean, and nothing here takes a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import os
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from types import TracebackType
+
+    from typing_extensions import Buffer
+
+__all__ = [
+    "HEAD_SIZE",
+    "TEMPORARY_PREFIX",
+    "Durability",
+    "FileId",
+    "FileStat",
+    "Syncer",
+    "close",
+    "commit",
+    "file_stat",
+    "list_folder",
+    "make_folder",
+    "open_for_reading",
+    "pread_exact",
+    "pread_into",
+    "quarantine",
+    "read_file",
+    "read_whole",
+    "remove",
+    "remove_folder",
+    "second_name",
+]
+
+_T = TypeVar("_T")
+
+HEAD_SIZE = 4096
+"""Bytes at the start of a file that an exclusive create writes last."""
+
+TEMPORARY_PREFIX = ".tmp-"
+"""How the names of unfinished files begin; readers of folders pass over them."""
+
+FileId = tuple[int, int]
+"""What tells one file from another of the same name: (device, inode)."""
+
+_MAX_TRIES = 3
+_FLUSH_SECONDS = 1.0
+_FLUSH_FILES = 256
+_MANY_FILES = 16
+_SYNC_THREADS = 4
+_ANCESTORS = 5
+_MAX_BUFFERS = 512
+_MAX_WRITE = 1 << 30  # macOS refuses more than 2 GiB - 1 per call, Linux cuts it short
+_TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EINTR})
+_NO_LINK = frozenset(
+    {
+        errno.EPERM,
+        errno.EACCES,
+        errno.EOPNOTSUPP,
+        errno.ENOTSUP,
+        errno.ENOSYS,
+        errno.EXDEV,
+        errno.EMLINK,
+        errno.EINVAL,
+    }
+)
+_NO_FSYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
+_READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_CREATE_FLAGS = (
+    os.O_WRONLY
+    | os.O_CREAT
+    | os.O_EXCL
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+# Windows syncs only what is open for writing, and no folders at all.
+_SYNC_FILE_FLAGS = (os.O_RDWR if os.name == "nt" else os.O_RDONLY) | getattr(os, "O_CLOEXEC", 0)
+_SYNC_FOLDERS = os.name != "nt"
+
+
+class Durability(enum.StrEnum):
+    """What a run promises about power cuts.
+
+    Examples
+    --------
+    >>> Durability("fast") is Durability.FAST
+    True
+    """
+
+    FULL = "full"
+    """Everything reported as stored is on disk when the run returns."""
+    FAST = "fast"
+    """Files are whole or absent, but the last seconds may be lost in a power cut."""
+
+
+class FileStat(NamedTuple):
+    """What an open file is: where it lies and how long it is."""
+
+    device: int
+    """Number of the device."""
+    inode: int
+    """Number of the file on that device."""
+    size: int
+    """Length in bytes."""
+
+    @property
+    def file_id(self) -> FileId:
+        """The pair (device, inode)."""
+        return (self.device, self.inode)
+
+
+class Syncer:
+    """Collects what must be on disk before a run returns, and puts it there.
+
+    Parameters
+    ----------
+    durability : {"full", "fast"}
+        With "fast" nothing is ever synced.
+
+    Notes
+    -----
+    Files are synced in batches: when 256 are pending, or when a second has passed since the
+    last flush at the moment that a file is committed. There is no thread behind it; whoever
+    is about to compute for long calls :meth:`flush_if_due` first.
+
+    Not to be shared between threads; one per run and worker.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with Syncer() as syncer:
+    ...     commit(folder / "a", [b"bytes"], syncer)
+    True
+    >>> syncer.pending
+    0
+    """
+
+    def __init__(self, durability: Durability | str = Durability.FULL) -> None:
+        self.durability = Durability(durability)
+        self._files: dict[str, None] = {}
+        self._folders: dict[str, None] = {}
+        self._known_folders: set[str] = set()
+        self._last_flush = time.monotonic()
+
+    @property
+    def pending(self) -> int:
+        """How many files and folders wait to be synced."""
+        return len(self._files) + len(self._folders)
+
+    def committed(self, path: str | os.PathLike[str]) -> None:
+        """Note a file that has its final name, whoever wrote it, and the folder that holds it.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+
+        Raises
+        ------
+        OSError
+            When a flush was due and something could not be synced.
+        """
+        if self.durability is Durability.FAST:
+            return
+        text = os.fspath(path)
+        self._files[text] = None
+        folder = os.path.dirname(text) or os.curdir
+        self._folders[folder] = None
+        if folder not in self._known_folders:
+            self._note_ancestors(folder)
+        self.flush_if_due()
+
+    def folder(self, path: str | os.PathLike[str]) -> None:
+        """Note a folder whose names changed.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder.
+        """
+        if self.durability is Durability.FULL:
+            self._folders[os.fspath(path) or os.curdir] = None
+
+    def flush_if_due(self) -> None:
+        """Flush when 256 files wait, or when any wait and the last flush is a second old.
+
+        Raises
+        ------
+        OSError
+            When something could not be synced.
+        """
+        if not self._files:
+            return
+        waited = time.monotonic() - self._last_flush
+        if len(self._files) >= _FLUSH_FILES or waited >= _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Sync every pending file, then every pending folder.
+
+        What vanished in the meantime is no error. Nothing stays pending, not even what failed:
+        after a failed fsync the system calls the pages clean, and a second try would succeed
+        without having written them.
+
+        Raises
+        ------
+        OSError
+            The first error met, after all the others were tried.
+        """
+        files, folders = list(self._files), list(self._folders)
+        self._files.clear()
+        self._folders.clear()
+        first = _sync_all(files, _SYNC_FILE_FLAGS)
+        if _SYNC_FOLDERS:
+            first = first or _sync_all(folders, _READ_FLAGS, folders=True)
+        self._last_flush = time.monotonic()
+        if first is not None:
+            raise first
+
+    def __enter__(self) -> Syncer:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Flush, also when the block raised: what was committed stays committed."""
+        if error is None:
+            self.flush()
+        else:
+            with contextlib.suppress(OSError):
+                self.flush()
+
+    def _note_ancestors(self, folder: str) -> None:
+        # Another process may have made the folders above and not have synced them yet.
+        for _ in range(_ANCESTORS):
+            self._known_folders.add(folder)
+            folder = os.path.dirname(folder)
+            if not folder or folder in self._known_folders:
+                return
+            self._folders[folder] = None
+
+
+def _sync_all(paths: Sequence[str], flags: int, *, folders: bool = False) -> OSError | None:
+    """Sync each path, and return the first error."""
+
+    def sync(path: str) -> OSError | None:
+        try:
+            _sync_path(path, flags)
+        except OSError as error:
+            unreadable = folders and error.errno in (errno.EACCES, errno.EPERM)
+            return None if error.errno in _GONE or unreadable else error
+        return None
+
+    errors = _in_threads(sync, paths) if len(paths) >= _MANY_FILES else map(sync, paths)
+    return next((error for error in [*errors] if error is not None), None)
+
+
+def _in_threads(
+    sync: Callable[[str], OSError | None], paths: Sequence[str]
+) -> list[OSError | None]:
+    # A file system writes what several threads wait for in one go: half the time with four.
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
+        return list(pool.map(sync, paths))
+
+
+def _sync_path(path: str, flags: int) -> None:
+    fd = os.open(path, flags)
+    try:
+        _sync_fd(fd)
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(fd)
+
+
+def _sync_fd(fd: int) -> None:
+    os.fsync(fd)
+    if sys.platform == "darwin":  # there fsync alone stops at the drive's cache
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+
+
+def commit(target: Path, buffers: Sequence[Buffer], syncer: Syncer) -> bool:
+    """Write a file so that it is there whole, or not at all; never over an existing one.
+
+    Missing folders are made. The target, whoever wrote it, is handed to the syncer.
+
+    Parameters
+    ----------
+    target : pathlib.Path
+        The final name.
+    buffers : sequence of bytes-like
+        The file's bytes, in order. They must not change before this function returns.
+    syncer : Syncer
+        Takes care that the file is on disk before the run returns.
+
+    Returns
+    -------
+    bool
+        True when this call made the file, False when the name was there already.
+
+    Raises
+    ------
+    OSError
+        When the bytes could not be written. Nothing is left behind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "new" / "chunk"
+    >>> syncer = Syncer("fast")
+    >>> commit(target, [b"first ", b"writer"], syncer)
+    True
+    >>> commit(target, [b"second"], syncer)
+    False
+    >>> target.read_bytes()
+    b'first writer'
+    """
+    name = os.fspath(target)
+    folder = os.path.dirname(name)
+    for attempt in range(_MAX_TRIES):
+        try:
+            ours = _commit_once(name, folder, buffers)
+            break
+        except FileNotFoundError:
+            # The folder is not there yet, or was removed while we wrote into it.
+            if attempt == _MAX_TRIES - 1:
+                raise
+            make_folder(Path(folder), syncer)
+    syncer.committed(name)
+    return ours
+
+
+def _commit_once(target: str, folder: str, buffers: Sequence[Buffer]) -> bool:
+    temporary = os.path.join(folder, TEMPORARY_PREFIX + os.urandom(16).hex())
+    fd = os.open(temporary, _CREATE_FLAGS, 0o600)
+    try:
+        try:
+            _write_all(fd, buffers)
+        finally:
+            os.close(fd)
+        ours = _publish(temporary, target)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+    return _create_exclusively(target, buffers) if ours is None else ours
+
+
+def _publish(temporary: str, target: str) -> bool | None:
+    """Give the file its final name; None when neither link nor rename can."""
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        # A server may have done it although its answer was lost.
+        if _link_count(temporary) == 2:
+            return True
+        if isinstance(error, FileExistsError):
+            return False
+        if error.errno not in _NO_LINK:
+            raise
+        return _rename_if_absent(temporary, target)
+    return True
+
+
+def _link_count(path: str) -> int:
+    try:
+        return os.stat(path, follow_symlinks=False).st_nlink
+    except OSError:
+        return 0
+
+
+def _rename_if_absent(temporary: str, target: str) -> bool | None:
+    if os.path.lexists(target):
+        return False
+    try:
+        os.rename(temporary, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LINK:
+            return None
+        raise
+    return True
+
+
+def _create_exclusively(target: str, buffers: Sequence[Buffer]) -> bool:
+    """Write in place, the first block last, so that a torn file is seen to be unfinished."""
+    try:
+        fd = os.open(target, _CREATE_FLAGS, 0o600)
+    except FileExistsError:
+        return False
+    done = False
+    try:
+        head, rest = _split_head(buffers)
+        os.lseek(fd, len(head), os.SEEK_SET)
+        _write_all(fd, rest)
+        _sync_quietly(fd)
+        os.lseek(fd, 0, os.SEEK_SET)
+        _write_all(fd, [head])
+        done = True
+    finally:
+        os.close(fd)
+        if not done:
+            with contextlib.suppress(OSError):
+                os.unlink(target)
+    return True
+
+
+def _sync_quietly(fd: int) -> None:
+    try:
+        _sync_fd(fd)
+    except OSError as error:
+        if error.errno not in _NO_FSYNC:
+            raise
+
+
+def _split_head(buffers: Sequence[Buffer]) -> tuple[bytes, list[memoryview]]:
+    head = bytearray()
+    rest: list[memoryview] = []
+    for view in _views(buffers):
+        missing = HEAD_SIZE - len(head)
+        head += view[:missing]
+        rest.append(view[missing:])
+    return bytes(head), rest
+
+
+def _views(buffers: Iterable[Buffer]) -> list[memoryview]:
+    return [view for view in (memoryview(buffer).cast("B") for buffer in buffers) if len(view)]
+
+
+def _write_all(fd: int, buffers: Sequence[Buffer]) -> None:
+    """Write every byte; what the system wrote less than asked for is written again."""
+    pieces = [
+        view[start : start + _MAX_WRITE]
+        for view in _views(buffers)
+        for start in range(0, len(view), _MAX_WRITE)
+    ]
+    at = 0
+    while at < len(pieces):
+        written = _write_some(fd, pieces, at)
+        if written <= 0:
+            raise OSError(errno.EIO, "the system wrote nothing and gave no reason")
+        while at < len(pieces) and written >= len(pieces[at]):
+            written -= len(pieces[at])
+            at += 1
+        if written:
+            pieces[at] = pieces[at][written:]
+
+
+def _write_some(fd: int, pieces: Sequence[memoryview], at: int) -> int:
+    if len(pieces) - at == 1 or not hasattr(os, "writev"):
+        return os.write(fd, pieces[at])
+    batch = [pieces[at]]
+    size = len(pieces[at])
+    for piece in pieces[at + 1 : at + _MAX_BUFFERS]:
+        size += len(piece)
+        if size > _MAX_WRITE:
+            break
+        batch.append(piece)
+    return os.writev(fd, batch)
+
+
+def _retried(action: Callable[[], _T]) -> _T:
+    """Try three times what a network file system may refuse once."""
+    for _ in range(_MAX_TRIES - 1):
+        try:
+            return action()
+        except OSError as error:
+            if error.errno not in _TRANSIENT:
+                raise
+    return action()
+
+
+def read_file(path: str | os.PathLike[str], limit: int = 65536) -> tuple[bytes, FileStat]:
+    """Read a file from its start, with one open and, as a rule, one read.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    limit : int
+        At most this many bytes are read.
+
+    Returns
+    -------
+    data : bytes
+        The whole content where the file is no longer than `limit`, else its first `limit` bytes.
+    status : FileStat
+        Device, inode and full length of the file that was read.
+
+    Raises
+    ------
+    OSError
+        FileNotFoundError where there is no such file. EIO, ESTALE, EINTR and reads that end
+        before the file does are tried three times.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "file"
+    >>> _ = path.write_bytes(b"0123456789")
+    >>> data, status = read_file(path, limit=4)
+    >>> data, status.size
+    (b'0123', 10)
+    """
+
+    def attempt() -> tuple[bytes, FileStat]:
+        fd = os.open(path, _READ_FLAGS)
+        try:
+            status = file_stat(fd)
+            return _read_exact(fd, min(status.size, limit)), status
+        finally:
+            os.close(fd)
+
+    return _retried(attempt)
+
+
+def _read_exact(fd: int, count: int) -> bytes:
+    data = os.read(fd, count)
+    while len(data) < count:
+        more = os.read(fd, count - len(data))
+        if not more:
+            raise _short_read(count, len(data))
+        data += more
+    return data
+
+
+def _short_read(count: int, got: int) -> OSError:
+    return OSError(errno.EIO, f"a read of {count} bytes ended after {got}")
+
+
+def open_for_reading(path: str | os.PathLike[str]) -> int:
+    """Open a file for :func:`pread_exact` and :func:`pread_into`.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    int
+        A file descriptor, to be given to :func:`close`.
+
+    Raises
+    ------
+    OSError
+        FileNotFoundError where there is no such file.
+    """
+    return _retried(lambda: os.open(path, _READ_FLAGS))
+
+
+def file_stat(fd: int) -> FileStat:
+    """Look up device, inode and length of an open file.
+
+    Parameters
+    ----------
+    fd : int
+        A file descriptor.
+
+    Returns
+    -------
+    FileStat
+        Device, inode and length in bytes.
+    """
+    status = os.fstat(fd)
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    return FileStat(status.st_dev, status.st_ino, status.st_size)
+
+
+def close(fd: int) -> None:
+    """Close a file descriptor that was open for reading only.
+
+    Parameters
+    ----------
+    fd : int
+        A file descriptor.
+    """
+    with contextlib.suppress(OSError):
+        os.close(fd)
+
+
+def pread_exact(fd: int, count: int, offset: int) -> bytes:
+    """Read so many bytes from a place in an open file.
+
+    Parameters
+    ----------
+    fd : int
+        A file descriptor.
+    count : int
+        Bytes to read.
+    offset : int
+        Where the first of them lies, in bytes from the start of the file.
+
+    Returns
+    -------
+    bytes
+        Exactly `count` bytes.
+
+    Raises
+    ------
+    OSError
+        EIO where the file ends before; tried three times first, as EIO, ESTALE and EINTR are.
+    """
+    buffer = bytearray(count)
+    pread_into(fd, buffer, offset)
+    return bytes(buffer)
+
+
+def pread_into(fd: int, buffer: Buffer, offset: int) -> None:
+    """Fill a buffer from a place in an open file.
+
+    Parameters
+    ----------
+    fd : int
+        A file descriptor.
+    buffer : writable bytes-like
+        What is to be filled.
+    offset : int
+        Where its first byte lies, in bytes from the start of the file.
+
+    Raises
+    ------
+    OSError
+        EIO where the file ends before; tried three times first, as EIO, ESTALE and EINTR are.
+    """
+    view = memoryview(buffer).cast("B")
+
+    def attempt() -> None:
+        done = 0
+        while done < len(view):
+            got = _pread_some(fd, view[done : done + _MAX_WRITE], offset + done)
+            if not got:
+                raise _short_read(len(view), done)
+            done += got
+
+    _retried(attempt)
+
+
+def _pread_some(fd: int, view: memoryview, offset: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [view], offset)
+    if hasattr(os, "pread"):
+        data = os.pread(fd, len(view), offset)
+    else:  # Windows: the descriptor belongs to one reader, so that seeking disturbs nobody
+        os.lseek(fd, offset, os.SEEK_SET)
+        data = os.read(fd, len(view))
+    view[: len(data)] = data
+    return len(data)
+
+
+def quarantine(
+    path: Path, folder: Path, seen: FileId, is_good: Callable[[Path], bool]
+) -> Path | None:
+    """Move a damaged file aside, if it still is the one that was seen to be damaged.
+
+    The moved file is verified again and put back if it is good after all, as when another
+    writer had replaced it in between. A file that cannot be read then is put back, too: an
+    error of the device is no damage.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The damaged file.
+    folder : pathlib.Path
+        Where it goes, on the same file system; made if needed.
+    seen : (int, int)
+        Device and inode of the file that was read.
+    is_good : callable
+        Called with the path of the moved file; True when it is intact.
+
+    Returns
+    -------
+    pathlib.Path or None
+        Where the damaged file lies now; None when nothing was moved for good: the file is gone,
+        is another one, is good after all, or may not be renamed.
+    """
+    moved = folder / f"{path.name}.{os.urandom(8).hex()}"
+    try:
+        status = os.stat(path, follow_symlinks=False)
+        if (status.st_dev, status.st_ino) != seen:
+            return None
+        make_folder(folder)
+        os.rename(path, moved)
+    except OSError:
+        return None
+    try:
+        good = is_good(moved)
+    except OSError:
+        good = True
+    return _put_back(moved, path) if good else moved
+
+
+def _put_back(moved: Path, path: Path) -> Path | None:
+    try:
+        os.link(moved, path)
+    except FileExistsError:
+        pass  # somebody wrote the file anew in the meantime; one good file is enough
+    except OSError:
+        return _rename_back(moved, path)
+    remove(moved)
+    return None
+
+
+def _rename_back(moved: Path, path: Path) -> Path | None:
+    try:
+        if not os.path.lexists(path):
+            os.rename(moved, path)
+    except OSError:
+        return moved
+    return None
+
+
+def list_folder(path: str | os.PathLike[str]) -> list[str]:
+    """List the names in a folder, in no particular order.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+
+    Returns
+    -------
+    list of str
+        Its names; none where there is no such folder.
+
+    Examples
+    --------
+    >>> list_folder("/no/such/folder")
+    []
+    """
+    try:
+        return _retried(lambda: os.listdir(path))
+    except FileNotFoundError:
+        return []
+
+
+def remove(path: str | os.PathLike[str]) -> None:
+    """Remove a file, if it is there.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def read_whole(path: str | os.PathLike[str]) -> bytes:
+    """Read all of a small file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    bytes
+        Its content.
+    """
+    return read_file(path, sys.maxsize)[0]
+
+
+def second_name(path: str | os.PathLike[str], name: str | os.PathLike[str], syncer: Syncer) -> bool:
+    """Give a file a second name, which costs no second inode.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    name : path-like
+        Its further name, on the same file system.
+    syncer : Syncer
+        Told of the new name.
+
+    Returns
+    -------
+    bool
+        Whether the file has that name now; False where there are no hard links.
+    """
+    try:
+        os.link(path, name)
+    except FileExistsError:
+        pass
+    except OSError:
+        return False
+    syncer.committed(name)
+    return True
+
+
+def remove_folder(path: str | os.PathLike[str]) -> None:
+    """Remove a folder, if it is there and empty.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+    """
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
+
+
+def make_folder(path: str | os.PathLike[str], syncer: Syncer | None = None) -> None:
+    """Make a folder and those above it, for this user only (mode 0700).
+
+    Parameters
+    ----------
+    path : path-like
+        The folder; it may be there already.
+    syncer : Syncer, optional
+        Told of each folder that got a new name in it.
+
+    Raises
+    ------
+    OSError
+        FileExistsError where a file has that name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()) / "a" / "b"
+    >>> make_folder(folder)
+    >>> folder.is_dir()
+    True
+    """
+    name = os.fspath(path)
+    try:
+        os.mkdir(name, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(name):
+            raise
+        return
+    except FileNotFoundError:
+        parent = os.path.dirname(name)
+        if parent in ("", name):
+            raise
+        make_folder(parent, syncer)
+        make_folder(name, syncer)
+        return
+    if syncer is not None:
+        syncer.folder(os.path.dirname(name))

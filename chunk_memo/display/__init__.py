@@ -1,0 +1,1 @@
+"""For eyes only: progress, notebooks, pictures."""

@@ -1,0 +1,175 @@
+"""What can go wrong, as one tree; each error is also the builtin that one would catch.
+
+::
+
+    ChunkMemoError
+    ├── UnknownAxisError          KeyError           an axis that the cache does not have
+    ├── UnknownValueError         KeyError           a value that the axis does not have
+    ├── UnknownIndexError         IndexError         an index beyond the end of an axis
+    ├── SpecError                 ValueError         a size, a count or a combination that cannot be
+    │   ├── OverlapError                             ``exclusive=True`` and the cache is already there
+    │   └── CollisionError                           one id or name, two identities
+    ├── OutputError               ValueError         what a function returned does not fit its points
+    ├── SignatureError            TypeError, ValueError  a function that cannot be swept over these axes
+    ├── IdentityError             TypeError          a value that has no sound identity
+    ├── EncodingError             TypeError          an output that cannot be stored
+    │   └── PickleRefusedError                       … without a pickle, and pickles are refused
+    ├── CacheNotFoundError        FileNotFoundError  no cache of that id
+    ├── RootError                 OSError            a root that is no folder or cannot be written
+    ├── StoreError                OSError            results that could not be stored
+    ├── MetadataError             ValueError         a ``metadata.json`` that cannot be read
+    └── ChunkFormatError          ValueError         bytes that are no intact chunk file
+        └── FormatVersionError                       … of a later format version
+
+    ChunkMemoWarning              UserWarning
+    ├── DamageWarning                                a damaged file was set aside
+    ├── OverlapWarning                               ``warn_on_overlap=True`` and the cache is there
+    ├── IdentityWarning                              identity rests on less than one would think
+    └── PickleWarning                                an output had to be pickled
+
+Messages name the subject in quotes, what was expected, what came, and the way out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = [
+    "CacheNotFoundError",
+    "ChunkFormatError",
+    "ChunkMemoError",
+    "ChunkMemoWarning",
+    "CollisionError",
+    "DamageWarning",
+    "EncodingError",
+    "FormatVersionError",
+    "IdentityError",
+    "IdentityWarning",
+    "MetadataError",
+    "OutputError",
+    "OverlapError",
+    "OverlapWarning",
+    "PickleRefusedError",
+    "PickleWarning",
+    "RootError",
+    "SignatureError",
+    "SpecError",
+    "StoreError",
+    "UnknownAxisError",
+    "UnknownIndexError",
+    "UnknownValueError",
+]
+
+
+class ChunkMemoError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+    def __str__(self) -> str:
+        """Return the message as it is; ``KeyError`` would show its ``repr``."""
+        return str(self.args[-1]) if self.args else ""
+
+
+class UnknownAxisError(ChunkMemoError, KeyError):
+    """An axis was named that the cache does not have."""
+
+
+class UnknownValueError(ChunkMemoError, KeyError):
+    """A value was asked for that is not one of the axis's values."""
+
+
+class UnknownIndexError(ChunkMemoError, IndexError):
+    """An index was asked for that lies beyond the end of an axis."""
+
+
+class SpecError(ChunkMemoError, ValueError):
+    """A chunk size, a count or a combination of arguments that cannot be."""
+
+
+class OverlapError(SpecError):
+    """``exclusive=True`` was asked for, and the cache exists with another grid."""
+
+
+class CollisionError(SpecError):
+    """One id, or one name, was about to stand for two different things."""
+
+
+class OutputError(ChunkMemoError, ValueError):
+    """What a function returned does not fit the points that it was called with."""
+
+
+class SignatureError(ChunkMemoError, TypeError, ValueError):
+    """A function that cannot be swept: async, a generator, or without an axis argument."""
+
+
+class IdentityError(ChunkMemoError, TypeError):
+    """A parameter or axis value has no sound identity."""
+
+
+class EncodingError(ChunkMemoError, TypeError):
+    """An output cannot be turned into arrays."""
+
+
+class PickleRefusedError(EncodingError):
+    """An output can only be pickled, and pickles are refused here."""
+
+
+class CacheNotFoundError(ChunkMemoError, FileNotFoundError):
+    """There is no cache of that id in the root."""
+
+
+class RootError(ChunkMemoError, OSError):
+    """The root is not a folder, or cannot be written."""
+
+
+class StoreError(ChunkMemoError, OSError):
+    """Results were computed and could not be stored; they are not lost.
+
+    Parameters
+    ----------
+    errno : int
+        The system's error number, for example ``errno.ENOSPC``.
+    message : str
+        What could not be stored, why, and the way out.
+
+    Attributes
+    ----------
+    output : object
+        What the call would have returned, stored or not; None for streams.
+    diagnostics : Diagnostics or None
+        The diagnostics of the call.
+    """
+
+    output: Any = None
+    diagnostics: Any = None
+
+
+class MetadataError(ChunkMemoError, ValueError):
+    """A ``metadata.json`` is damaged, so its cache cannot be opened by id alone."""
+
+
+class ChunkFormatError(ChunkMemoError, ValueError):
+    """Bytes that are not an intact chunk file."""
+
+
+class FormatVersionError(ChunkFormatError):
+    """A chunk file of a later format version; it is intact, and left alone."""
+
+
+class ChunkMemoWarning(UserWarning):
+    """Base of every warning that this library gives."""
+
+
+class DamageWarning(ChunkMemoWarning):
+    """A damaged file was set aside; what it held is computed again."""
+
+
+class OverlapWarning(ChunkMemoWarning):
+    """The cache exists with another grid that overlaps this one."""
+
+
+class IdentityWarning(ChunkMemoWarning):
+    """An identity rests on less than one would think."""
+
+
+class PickleWarning(ChunkMemoWarning):
+    """An output had no native form and was pickled."""

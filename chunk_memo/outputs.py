@@ -1,0 +1,879 @@
+"""What a sweep function may return, and how blocks of it become the caller's result.
+
+A function is called with a block of points and returns one of seven *kinds* of output:
+
+========== =========================================== ==========================================
+kind       what the function returns                   what the caller gets
+========== =========================================== ==========================================
+list       a list of n outputs                         a flat list in the order asked
+grid       an array of shape (len(axis1), …, …)        an array of the request's shape
+flat       an array of shape (n, …)                    the same
+columns    a dict of such arrays                       a dict of arrays of the request's shape
+frame      a DataFrame of n rows                       one DataFrame, rows in the order asked
+point      one output per call with single values      a list, or an array where all are numbers
+opaque     anything else                               a list with one entry per block
+========== =========================================== ==========================================
+
+A cache has one kind, recorded with its first block. A :class:`Block` holds outputs as columns of arrays whose
+rows are points; a :class:`Collector` scatters blocks into the result. This module stands between the encodings
+and the cache, because neither the file format nor the planner needs to know of kinds.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from chunk_memo.disk.encoding import decode, decode_array, encode, encode_array
+from chunk_memo.errors import OutputError
+from chunk_memo.grid import IntArray
+from chunk_memo.identity import canonical_bytes
+from chunk_memo.selection import Cell, Selection
+
+__all__ = ["KINDS", "Block", "Collector", "Column", "Form", "PointCoords", "combine", "make_block"]
+
+KINDS = ("list", "grid", "flat", "columns", "frame", "opaque")
+"""The kinds that ``outputs=`` may name; ``point`` is set by ``vectorize=True``."""
+
+_ARRAYS = ("grid", "flat", "columns", "frame")
+
+Array = npt.NDArray[Any]
+
+
+class PointCoords(Mapping[str, list[Any]]):
+    """The value of every axis at each of some points; made when it is looked at.
+
+    Parameters
+    ----------
+    order : sequence of str
+        Names of the axes in axis order.
+    values : sequence of sequence
+        Values along each axis.
+    points : ndarray of intp, optional
+        Row-major positions of the points; all of them by default.
+
+    Examples
+    --------
+    >>> PointCoords(["a", "b"], [[1, 2], ["x", "y"]])["a"]
+    [1, 1, 2, 2]
+    """
+
+    def __init__(
+        self, order: Sequence[str], values: Sequence[Sequence[Any]], points: IntArray | None = None
+    ) -> None:
+        self._order = tuple(order)
+        self._values = values
+        self._points = points
+
+    def __getitem__(self, name: str) -> list[Any]:
+        """Return the axis's value at each point."""
+        if name not in self._order:
+            raise KeyError(name)
+        axis = self._order.index(name)
+        shape = tuple(len(values) for values in self._values)
+        values = self._values[axis]
+        if self._points is not None:
+            index = np.unravel_index(self._points, shape)[axis] if shape else []
+            return [values[i] for i in index]
+        inner = math.prod(shape[axis + 1 :])
+        return [value for value in values for _ in range(inner)] * math.prod(shape[:axis])
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the axes."""
+        return iter(self._order)
+
+    def __len__(self) -> int:
+        """Return the number of axes."""
+        return len(self._order)
+
+    def taken(self, rows: IntArray) -> PointCoords:
+        """Return the coordinates of some of the points.
+
+        Parameters
+        ----------
+        rows : ndarray of intp
+            Their ranks.
+
+        Returns
+        -------
+        PointCoords
+            Their coordinates.
+        """
+        points = rows if self._points is None else self._points[rows]
+        return PointCoords(self._order, self._values, points)
+
+    def at(self, point: int) -> dict[str, Any]:
+        """Return the coordinates of one point.
+
+        Parameters
+        ----------
+        point : int
+            Its rank.
+
+        Returns
+        -------
+        dict
+            Axis name to value.
+        """
+        return {name: self[name][point] for name in self._order}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """One column of outputs: arrays, and the tree that rebuilds the outputs from them."""
+
+    form: str
+    """``"array"``, ``"list"``, or ``"objects"`` for outputs that are decoded already."""
+    tree: Any
+    """What :mod:`chunk_memo.disk.encoding` needs to decode the arrays."""
+    arrays: Mapping[str, Array]
+    """The arrays; in a pointwise column their rows are points."""
+    pointwise: bool
+    """Whether rows can be taken without looking at the tree."""
+
+    def objects(
+        self, count: int, coords: Mapping[str, list[Any]], *, allow_pickle: bool
+    ) -> Array:
+        """Return the outputs of this column as an array of objects.
+
+        Parameters
+        ----------
+        count : int
+            Number of points.
+        coords : mapping
+            Axis values at each point.
+        allow_pickle : bool
+            Whether pickles may be loaded.
+
+        Returns
+        -------
+        ndarray of object, shape (count,)
+            One output per point.
+        """
+        if self.form == "objects":
+            return self.arrays[""]
+        values = decode(self.tree, self.arrays, count, coords=coords, allow_pickle=allow_pickle)
+        return _objects(values)
+
+    def rows(self, index: Any) -> Column:
+        """Return some rows of a pointwise column.
+
+        Parameters
+        ----------
+        index : object
+            What NumPy takes as an index of the first axis.
+
+        Returns
+        -------
+        Column
+            The rows.
+        """
+        return replace(self, arrays={name: array[index] for name, array in self.arrays.items()})
+
+
+def _objects(values: Sequence[Any]) -> Array:
+    array = np.empty(len(values), object)
+    for index, value in enumerate(values):
+        array[index] = value
+    return array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """What a cache's blocks have in common, recorded with the first."""
+
+    kind: str
+    """The kind of output."""
+    trailing: Mapping[Any, tuple[int, ...]] = field(default_factory=dict)
+    """For array kinds, the shape of one point's output in each column."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Outputs of some points, as columns."""
+
+    kind: str
+    """The kind of output."""
+    count: int
+    """Number of points."""
+    columns: Mapping[Any, Column]
+    """The columns by name; one of the name ``""`` where the kind has no names."""
+    coords: PointCoords
+    """Axis values at each point."""
+
+    def outputs(self, *, allow_pickle: bool) -> list[Any]:
+        """Return one output per point, whatever the kind; columns become dicts.
+
+        Parameters
+        ----------
+        allow_pickle : bool
+            Whether pickles may be loaded.
+
+        Returns
+        -------
+        list
+            The outputs; of an opaque block its one output for every point.
+        """
+        if self.kind == "opaque":
+            one = self.columns[""].objects(1, {}, allow_pickle=allow_pickle)
+            return [one[0]] * self.count
+        columns = {
+            name: list(_listed(column).objects(self.count, self.coords, allow_pickle=allow_pickle))
+            for name, column in self.columns.items()
+        }
+        if list(columns) == [""]:
+            return columns[""]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether rows can be taken from every column."""
+        return all(column.pointwise for column in self.columns.values())
+
+    @property
+    def form(self) -> Form:
+        """The form that this block has."""
+        if self.kind not in _ARRAYS:
+            return Form(self.kind)
+        return Form(self.kind, {name: _trailing(column) for name, column in self.columns.items()})
+
+
+def _trailing(column: Column) -> tuple[int, ...]:
+    if column.form != "array":
+        return ()
+    shape: tuple[int, ...] = decode_array(column.tree, column.arrays).shape[1:]
+    return shape
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """How to turn what one call returned into a block."""
+
+    name: str
+    shape: tuple[int, ...]
+    coords: PointCoords
+    allow_pickle: bool
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    def block(self, kind: str, columns: Mapping[Any, Any]) -> Block:
+        made = {name: self.column(name, values) for name, values in columns.items()}
+        return Block(kind, self.count, made, self.coords)
+
+    def column(self, name: Any, values: Any) -> Column:
+        if isinstance(values, np.ndarray) and values.dtype.kind != "O":
+            encoded = encode_array(values, str(name) or "output")
+            return Column("array", encoded.tree, encoded.arrays, encoded.pointwise)
+        encoded = encode(list(values), coords=self.coords, allow_pickle=self.allow_pickle)
+        return Column("list", encoded.tree, encoded.arrays, encoded.pointwise)
+
+    def whole(self, output: Any) -> Block:
+        """One entry for the whole block."""
+        encoded = encode([output], allow_pickle=self.allow_pickle)
+        column = Column("list", encoded.tree, encoded.arrays, False)
+        return Block("opaque", self.count, {"": column}, self.coords)
+
+    def fit(self, output: Any, flat: bool | None) -> tuple[str, Array] | None:
+        """Return an array as one of rows that are points, and whether it came as grid or flat."""
+        array = _as_array(output)
+        if array is None or array.ndim == 0:
+            return None
+        axes = len(self.shape)
+        if flat is not True and array.shape[:axes] == self.shape:
+            return "grid", array.reshape(self.count, *array.shape[axes:])
+        if flat is not False and array.shape[0] == self.count:
+            return "flat", array
+        return None
+
+
+def make_block(
+    output: Any,
+    coords: PointCoords,
+    shape: tuple[int, ...],
+    *,
+    name: str,
+    outputs: str | None = None,
+    recorded: Form | None = None,
+    allow_pickle: bool = False,
+) -> Block:
+    """Return what one call returned as a block, or say why it does not fit its points.
+
+    Parameters
+    ----------
+    output : object
+        What the function returned.
+    coords : PointCoords
+        Axis values at each point of the call.
+    shape : tuple of int
+        Number of values along each axis.
+    name : str
+        The function's name, for messages.
+    outputs : str, optional
+        The kind, where the user said it; ``"point"`` for outputs gathered from calls with single values.
+    recorded : Form, optional
+        What the cache's first block was like.
+    allow_pickle : bool, default False
+        Whether outputs without a native form may be pickled.
+
+    Returns
+    -------
+    Block
+        The block.
+
+    Raises
+    ------
+    OutputError
+        Where the output does not fit its points, the recorded form, or carries other coordinates.
+    PickleRefusedError
+        Where an output has no native form.
+
+    Examples
+    --------
+    >>> coords = PointCoords(["s"], [[1, 2]])
+    >>> make_block([10, 20], coords, (2,), name="foo").kind
+    'list'
+    >>> make_block([10], coords, (2,), name="foo")
+    Traceback (most recent call last):
+        ...
+    chunk_memo.errors.OutputError: 'foo' was called with 2 points (s: 2) and returned a list of 1 ...
+    """
+    maker = _Maker(name, shape, coords, allow_pickle)
+    wanted = outputs or _wanted(output, recorded)
+    block = _as_kind(maker, output, wanted) if wanted else _recognise(maker, output)
+    if recorded is not None:
+        block = _held_against(maker, block, recorded, output)
+    _check_coords(maker, output, block.kind)
+    return block
+
+
+def _wanted(output: Any, recorded: Form | None) -> str | None:
+    """Return the recorded kind where it decides between two readings of one output."""
+    if recorded is None:
+        return None
+    if recorded.kind == "flat" and _as_array(output) is not None:
+        return "flat"
+    return "opaque" if recorded.kind == "opaque" else None
+
+
+def _points(maker: _Maker) -> str:
+    sizes = ", ".join(f"{n}: {size}" for n, size in zip(maker.coords, maker.shape, strict=True))
+    return f"{maker.name!r} was called with {maker.count} points ({sizes})"
+
+
+def _recognise(maker: _Maker, output: Any) -> Block:
+    if isinstance(output, list):
+        if len(output) == maker.count:
+            return maker.block("list", {"": output})
+        if maker.count > 1:
+            raise OutputError(_wrong_length(maker, output))
+        return maker.whole(output)
+    if _frame_library(output) is not None:
+        return _frame_block(maker, output)
+    if isinstance(output, dict) and output and all(_as_array(v) is not None for v in output.values()):
+        return _columns_block(maker, output)
+    if _as_array(output) is None:
+        return maker.whole(output)
+    fit = maker.fit(output, None)
+    if fit is None:
+        raise OutputError(_wrong_shape(maker, output))
+    return maker.block(fit[0], {"": fit[1]})
+
+
+def _as_kind(maker: _Maker, output: Any, kind: str) -> Block:
+    if kind in ("list", "point"):
+        return _list_block(maker, output, kind)
+    if kind == "opaque":
+        return maker.whole(output)
+    if kind == "frame":
+        return _frame_block(maker, output)
+    if kind == "columns":
+        return _columns_block(maker, output)
+    fit = maker.fit(output, kind == "flat")
+    if fit is None:
+        raise OutputError(_wrong_shape(maker, output))
+    return maker.block(kind, {"": fit[1]})
+
+
+def _list_block(maker: _Maker, output: Any, kind: str) -> Block:
+    if not isinstance(output, list | tuple | np.ndarray) or len(output) != maker.count:
+        raise OutputError(_wrong_length(maker, output))
+    return maker.block(kind, {"": list(output)})
+
+
+def _wrong_length(maker: _Maker, output: Any) -> str:
+    came = f"a {type(output).__name__}"
+    if hasattr(output, "__len__"):
+        came += f" of {len(output)}"
+    return (
+        f"{_points(maker)} and returned {came} outputs; expected one output per point, {maker.count} in all."
+        f" Return one per point, or pass outputs='opaque' to keep what a call returns as one piece"
+    )
+
+
+def _wrong_shape(maker: _Maker, output: Any) -> str:
+    array = _as_array(output)
+    came = f"an array of shape {array.shape}" if array is not None else f"a {type(output).__name__}"
+    return (
+        f"{_points(maker)} and returned {came}; expected an array of shape {(*maker.shape, ...)} or"
+        f" {(maker.count, ...)}, or a list of {maker.count} outputs. Axis values come as lists: wrap them in"
+        f" np.asarray(…), or pass outputs='opaque' to keep what a call returns as one piece"
+    ).replace("Ellipsis", "…")
+
+
+def _columns_block(maker: _Maker, output: Any) -> Block:
+    if not isinstance(output, Mapping):
+        raise OutputError(
+            f"{_points(maker)} and returned a {type(output).__name__}; outputs='columns' expects a dict of"
+            f" arrays, each of shape {maker.shape} or ({maker.count},) with further dimensions"
+        )
+    columns = {}
+    for name, values in output.items():
+        fit = maker.fit(values, None)
+        if fit is None:
+            raise OutputError(f"column {name!r}: {_wrong_shape(maker, values)}")
+        columns[name] = fit[1]
+    return maker.block("columns", columns)
+
+
+def _as_array(output: Any) -> Array | None:
+    """Return an array, or an object that says how to become one; None for anything else."""
+    if isinstance(output, np.ndarray):
+        return output
+    if isinstance(output, np.generic) or not hasattr(output, "__array__"):
+        return None
+    if type(output).__module__.partition(".")[0] in ("pandas", "polars", "xarray"):
+        return None
+    return np.asarray(output)
+
+
+# --- frames ------------------------------------------------------------------------------------------------
+
+
+def _frame_library(output: Any) -> str | None:
+    for library in ("pandas", "polars"):
+        module = sys.modules.get(library)
+        if module is not None and isinstance(output, module.DataFrame):
+            return library
+    return None
+
+
+def _frame_block(maker: _Maker, output: Any) -> Block:
+    library = _frame_library(output)
+    if library is None:
+        raise OutputError(
+            f"{_points(maker)} and returned a {type(output).__name__}; outputs='frame' expects a pandas or"
+            f" polars DataFrame of {maker.count} rows"
+        )
+    if len(output) != maker.count:
+        raise OutputError(
+            f"{_points(maker)} and returned a DataFrame of {len(output)} rows; expected one row per point"
+        )
+    return maker.block("frame", {name: _frame_column(output[name]) for name in output.columns})
+
+
+def _frame_column(series: Any) -> Any:
+    dtype = series.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind != "O":
+        return np.asarray(series)
+    return series.to_list()
+
+
+def _frame(columns: Mapping[Any, Any], library: str) -> Any:
+    if library == "polars":
+        import polars
+
+        return polars.DataFrame(dict(columns), strict=False)
+    import pandas
+
+    return pandas.DataFrame({name: pandas.Series(values) for name, values in columns.items()})
+
+
+def combine(
+    pieces: Sequence[tuple[Block, IntArray]],
+    order: IntArray,
+    coords: PointCoords,
+    allow_pickle: bool,
+) -> Block:
+    """Return rows of several blocks as one block.
+
+    Parameters
+    ----------
+    pieces : sequence of tuple of Block, ndarray of intp
+        Blocks, and the rows to take of each.
+    order : ndarray of intp
+        For each row of the result its position among the rows taken.
+    coords : PointCoords
+        Axis values at each point of the result.
+    allow_pickle : bool
+        Whether pickles may be written and loaded.
+
+    Returns
+    -------
+    Block
+        The union.
+    """
+    kinds = {block.kind for block, _ in pieces}
+    kind = "list" if kinds == {"list", "point"} else min(kinds)
+    maker = _Maker("", (len(order),), coords, allow_pickle)
+    columns = {}
+    for name in pieces[0][0].columns:
+        parts = [(block.columns[name], block, rows) for block, rows in pieces]
+        if all(column.form == "array" for column, _, _ in parts):
+            arrays = [decode_array(column.tree, column.arrays)[rows] for column, _, rows in parts]
+            columns[name] = maker.column(name, np.concatenate(arrays)[order])
+            continue
+        values = [
+            _listed(column).objects(block.count, block.coords, allow_pickle=allow_pickle)[rows]
+            for column, block, rows in parts
+        ]
+        columns[name] = maker.column(name, list(np.concatenate(values)[order]))
+    return Block(kind, len(order), columns, coords)
+
+
+# --- checks ------------------------------------------------------------------------------------------------
+
+
+def _held_against(maker: _Maker, block: Block, recorded: Form, output: Any) -> Block:
+    """Return the block in the recorded form, converted where nothing is lost by it."""
+    if {block.kind, recorded.kind} <= {"list", "point"}:
+        return block
+    if block.kind == "point" and recorded.kind in ("grid", "flat"):
+        array = _numbers(list(output))
+        if array is not None:
+            block = maker.block(recorded.kind, {"": array})
+    if recorded.kind == "point" and block.kind in ("grid", "flat"):
+        values = decode_array(block.columns[""].tree, block.columns[""].arrays)
+        return maker.block("point", {"": values.tolist() if values.ndim == 1 else list(values)})
+    form = block.form
+    if form.kind != recorded.kind or dict(form.trailing) != dict(recorded.trailing):
+        raise OutputError(
+            f"{_points(maker)} and returned outputs of the kind {_describe(form)}, but this cache holds"
+            f" {_describe(recorded)}; return the same kind from every call, or say which by outputs="
+            f" ({', '.join(repr(kind) for kind in KINDS)})"
+        )
+    return block
+
+
+def _describe(form: Form) -> str:
+    trailing = {name: shape for name, shape in form.trailing.items() if shape or name != ""}
+    if not trailing:
+        return repr(form.kind)
+    shapes = ", ".join(f"{name!r}: {shape}" if name != "" else f"{shape}" for name, shape in trailing.items())
+    return f"{form.kind!r} with {shapes} per point"
+
+
+def _check_coords(maker: _Maker, output: Any, kind: str) -> None:
+    """Compare the coordinates that outputs carry with the points that they stand for."""
+    names = list(maker.coords)
+    carried = _carried(output, kind, names)
+    if not names or carried is None:
+        return
+    for name in names:
+        expected = maker.coords[name]
+        if _equal_lists(carried[name], expected):
+            continue
+        for point, (came, should) in enumerate(zip(carried[name], expected, strict=True)):
+            if not _equal(came, should):
+                at = {other: carried[other][point] for other in names}
+                raise OutputError(
+                    f"output {point} of {maker.name!r} says that it belongs to {at}, but stands where"
+                    f" {maker.coords.at(point)} is expected: outputs run over the axes in the order"
+                    f" {tuple(names)}, the last one fastest. Loop in that order, or pass axis_order=…"
+                )
+
+
+def _carried(output: Any, kind: str, names: list[str]) -> dict[str, list[Any]] | None:
+    if kind in ("list", "point"):
+        if all(isinstance(item, dict) and all(name in item for name in names) for item in output):
+            return {name: [item[name] for item in output] for name in names}
+    elif kind == "frame" and all(name in output.columns for name in names):
+        return {name: output[name].to_list() for name in names}
+    elif kind == "columns" and all(name in output for name in names):
+        flat = {name: np.asarray(output[name]) for name in names}
+        count = {array.size for array in flat.values()}
+        if len(count) == 1 and all(array.ndim > 0 for array in flat.values()):
+            return {name: list(array.reshape(-1).tolist()) for name, array in flat.items()}
+    return None
+
+
+def _equal_lists(came: list[Any], expected: list[Any]) -> bool:
+    try:
+        return len(came) == len(expected) and bool(came == expected)
+    except (ValueError, TypeError):  # arrays among the values have no single truth value
+        return False
+
+
+def _equal(came: Any, expected: Any) -> bool:
+    try:
+        if canonical_bytes(came) == canonical_bytes(expected):
+            return True
+    except TypeError:
+        pass
+    try:
+        return bool(came == expected)
+    except (ValueError, TypeError):
+        return bool(np.array_equal(np.asarray(came), np.asarray(expected)))
+
+
+# --- results -----------------------------------------------------------------------------------------------
+
+
+def _scatter(out: Array, cell: Cell, values: Array, points: IntArray | None) -> None:
+    """Write rows (one per point of the cell, or per point listed) to where the request wants them."""
+    trailing = values.shape[1:]
+    if points is None:
+        block = values.reshape(*cell.shape, *trailing)
+        spans = [axis.span for axis in cell.axes]
+        if None not in spans:
+            out[tuple(spans)] = block
+            return
+        for number, axis in enumerate(cell.axes):
+            if axis.pick is not None:
+                block = np.take(block, axis.pick, axis=number)
+        out[np.ix_(*(axis.request for axis in cell.axes))] = block
+        return
+    rank = np.full(math.prod(cell.shape), -1)
+    rank[points] = np.arange(len(points))
+    picks = (np.arange(len(a)) if a.pick is None else a.pick for a in cell.axes)
+    ranks = rank.reshape(cell.shape)[np.ix_(*picks)]
+    where = np.nonzero(ranks >= 0)
+    target = tuple(axis.request[i] for axis, i in zip(cell.axes, where, strict=True))
+    out[target] = values[ranks[where]]
+
+
+class _Arrays:
+    """A column of arrays; its dtype is promoted as blocks come in."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._out: Array | None = None
+
+    def put(self, cell: Cell, values: Array, points: IntArray | None) -> None:
+        out = self._out
+        if out is None:
+            out = np.empty((*self._shape, *values.shape[1:]), values.dtype)
+        elif out.shape[len(self._shape) :] != values.shape[1:]:
+            raise OutputError(
+                f"stored blocks have outputs of shapes {out.shape[len(self._shape) :]} and"
+                f" {values.shape[1:]} per point; they cannot become one array"
+            )
+        elif out.dtype != values.dtype:
+            out = out.astype(np.result_type(out, values), copy=False)
+        _scatter(out, cell, values, points)
+        self._out = out
+
+    def result(self) -> Array:
+        assert self._out is not None
+        return self._out
+
+
+class _Outputs:
+    """A column of Python outputs; columns of one form are decoded together at the end."""
+
+    def __init__(self, shape: tuple[int, ...], allow_pickle: bool) -> None:
+        self._shape = shape
+        self._allow_pickle = allow_pickle
+        self._tree: Any = None
+        self._arrays: dict[str, _Arrays] = {}
+        self._decoded: Array | None = None
+        self._have: npt.NDArray[np.int8] = np.zeros(shape, np.int8)
+
+    def put(self, cell: Cell, column: Column, points: IntArray | None, block: Block) -> None:
+        together = column.pointwise and column.form == "list" and column.arrays
+        if together and (not self._arrays or _same_tree(self._tree, column)):
+            self._tree = column.tree
+            for name, array in column.arrays.items():
+                self._arrays.setdefault(name, _Arrays(self._shape)).put(cell, array, points)
+            _scatter(self._have, cell, np.ones(block.count, np.int8), points)
+            return
+        values = column.objects(block.count, block.coords, allow_pickle=self._allow_pickle)
+        if self._decoded is None:
+            self._decoded = np.empty(self._shape, object)
+        _scatter(self._decoded, cell, values, points)
+        _scatter(self._have, cell, np.full(block.count, 2, np.int8), points)
+
+    def result(self, coords: Callable[[IntArray | None], Mapping[str, list[Any]]]) -> list[Any]:
+        have = self._have.reshape(-1)
+        if self._decoded is None and bool((have == 1).all()):
+            return self._decode(coords(None), len(have), None)
+        out = np.empty(len(have), object) if self._decoded is None else self._decoded.reshape(-1)
+        together = np.flatnonzero(have == 1)
+        if len(together):
+            values = self._decode(coords(together), len(together), together)
+            for index, value in zip(together.tolist(), values, strict=True):
+                out[index] = value
+        return list(out[have > 0])
+
+    def _decode(self, coords: Mapping[str, list[Any]], count: int, rows: IntArray | None) -> list[Any]:
+        arrays = {}
+        for name, column in self._arrays.items():
+            array = column.result()
+            array = array.reshape(-1, *array.shape[len(self._shape) :])
+            arrays[name] = array if rows is None else array[rows]
+        return decode(self._tree, arrays, count, coords=coords, allow_pickle=self._allow_pickle)
+
+
+def _same_tree(tree: Any, column: Column) -> bool:
+    return bool(tree is column.tree or tree == column.tree)
+
+
+class Collector:
+    """Blocks of a request, gathered into what the caller gets.
+
+    Parameters
+    ----------
+    selection : Selection
+        What was asked for.
+    allow_pickle : bool, default False
+        Whether pickles may be loaded.
+    by_chunk : bool, default False
+        Whether to keep an entry per cell, as a ``collate_fn`` wants them.
+    """
+
+    def __init__(
+        self, selection: Selection, *, allow_pickle: bool = False, by_chunk: bool = False
+    ) -> None:
+        self._selection = selection
+        self._allow_pickle = allow_pickle
+        self._shape = selection.shape
+        self._columns: dict[Any, _Arrays | _Outputs] = {}
+        self._kinds: set[str] = set()
+        self._opaque: dict[int, list[Any]] = {}
+        self._by_chunk: dict[int, Collector] | None = {} if by_chunk else None
+        self._library = "pandas"
+
+    def add(self, rank: int, cell: Cell, block: Block, points: IntArray | None = None) -> None:
+        """Take a block.
+
+        Parameters
+        ----------
+        rank : int
+            The cell's rank in the request.
+        cell : Cell
+            The cell.
+        block : Block
+            Outputs, one row per point of the cell or per point listed.
+        points : ndarray of intp, optional
+            Row-major positions in the cell of the block's rows; all of them by default.
+        """
+        if self._by_chunk is not None:
+            self._of_chunk(rank, cell).add(rank, cell.alone(), block, points)
+            return
+        self._kinds.add(block.kind)
+        if len(self._kinds) > 1 and not self._kinds <= {"list", "point"} and not self._kinds <= {"grid", "flat"}:
+            raise OutputError(
+                f"this cache holds outputs of the kinds {sorted(self._kinds)}, which cannot become one result;"
+                f" ask for them apart, or compute them under one kind with outputs="
+            )
+        if block.kind == "opaque":
+            entry = block.columns[""].objects(1, {}, allow_pickle=self._allow_pickle)[0]
+            self._opaque.setdefault(rank, []).append(entry)
+            return
+        for name, column in block.columns.items():
+            self._put(name, column, cell, block, points)
+
+    def _of_chunk(self, rank: int, cell: Cell) -> Collector:
+        assert self._by_chunk is not None
+        if rank not in self._by_chunk:
+            values = tuple(
+                tuple(asked[i] for i in axis.request)
+                for asked, axis in zip(self._selection.values, cell.axes, strict=True)
+            )
+            part = Selection(self._selection.order, values, ())
+            self._by_chunk[rank] = Collector(part, allow_pickle=self._allow_pickle)
+        return self._by_chunk[rank]
+
+    def _put(
+        self, name: Any, column: Column, cell: Cell, block: Block, points: IntArray | None
+    ) -> None:
+        target = self._columns.get(name)
+        if target is None:
+            target = (
+                _Arrays(self._shape)
+                if column.form == "array"
+                else _Outputs(self._shape, self._allow_pickle)
+            )
+            self._columns[name] = target
+        if isinstance(target, _Outputs):
+            target.put(cell, _listed(column), points, block)
+        elif column.form == "array":
+            target.put(cell, decode_array(column.tree, column.arrays), points)
+        else:
+            raise OutputError(
+                f"column {name!r} of this cache holds arrays in one chunk and Python objects in another;"
+                f" return one dtype from every call"
+            )
+
+    def entries(self) -> list[Any]:
+        """Return one entry per chunk touched, in grid order of the request.
+
+        Returns
+        -------
+        list
+            What a ``collate_fn`` is called with.
+        """
+        assert self._by_chunk is not None
+        return [self._by_chunk[rank].result() for rank in sorted(self._by_chunk)]
+
+    def result(self) -> Any:
+        """Return what the caller gets.
+
+        Returns
+        -------
+        object
+            As the kind of the outputs says; a list without axes.
+        """
+        if self._opaque:
+            return [entry for rank in sorted(self._opaque) for entry in self._opaque[rank]]
+        values = {name: self._finished(target) for name, target in self._columns.items()}
+        if self._kinds == {"columns"}:
+            return {name: _shaped(value, self._shape) for name, value in values.items()}
+        if self._kinds == {"frame"}:
+            flat = {n: v.reshape(-1) if isinstance(v, np.ndarray) else v for n, v in values.items()}
+            return _frame(flat, self._library)
+        if self._kinds <= {"grid", "flat"}:
+            return _shaped(values[""], self._shape) if values else []
+        if self._kinds == {"point"} and self._shape:
+            array = _numbers(values[""]) if len(values[""]) == math.prod(self._shape) else None
+            return values[""] if array is None else array.reshape(*self._shape, *array.shape[1:])
+        return values[""]
+
+    def _finished(self, target: _Arrays | _Outputs) -> Any:
+        return target.result() if isinstance(target, _Arrays) else target.result(self._coords)
+
+    def _coords(self, points: IntArray | None) -> PointCoords:
+        return PointCoords(self._selection.order, self._selection.values, points)
+
+
+def _listed(column: Column) -> Column:
+    """Return a column of arrays as one of Python outputs."""
+    if column.form != "array":
+        return column
+    return Column("objects", None, {"": _objects(list(decode_array(column.tree, column.arrays)))}, True)
+
+
+def _shaped(values: Any, shape: tuple[int, ...]) -> Array:
+    """Return a column in the request's shape; lists become arrays of objects."""
+    if isinstance(values, np.ndarray):
+        return values
+    return _objects(values).reshape(shape)
+
+
+def _numbers(values: list[Any]) -> Array | None:
+    """Return numbers or equal-shaped arrays as one array, None for anything else."""
+    first = values[0] if values else None
+    if isinstance(first, np.ndarray):
+        alike = all(isinstance(v, np.ndarray) and v.shape == first.shape for v in values)
+        return np.stack(values) if alike and first.dtype.kind != "O" else None
+    if not all(isinstance(value, int | float | complex | np.number | np.bool_) for value in values):
+        return None
+    array = np.asarray(values)
+    return array if array.dtype.kind in "biufc" else None

@@ -1,0 +1,210 @@
+"""A request held against what is stored: what would be read, what would be run, and why; changes nothing.
+
+A :class:`Plan` is a value that can be printed, tested and obeyed. Runners do not need one on the warm path;
+there the cache is read at once, and only what was not found is planned: :func:`boxes` cuts missing points into
+as few calls as it can.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from chunk_memo.grid import IntArray
+from chunk_memo.selection import Cell, Cells, Selection
+
+__all__ = ["MISSING", "PARTIAL", "STORED", "Plan", "PlanGroup", "boxes"]
+
+MISSING, PARTIAL, STORED = 0, 1, 2
+"""States of a chunk: nothing of it is stored, some of what was asked is, all of that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanGroup:
+    """Chunks that miss for one reason."""
+
+    reason: str
+    """Why, in words."""
+    chunks: int
+    """Number of chunks."""
+    points: int
+    """Number of points that would be run."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What a call would read and run.
+
+    Printed, it says what, why, and how long; see :meth:`ChunkCache.plan` for an example.
+    """
+
+    selection: Selection
+    """What was asked for."""
+    cells: Cells
+    """What was asked of each chunk, in grid order."""
+    states: npt.NDArray[np.uint8]
+    """For each cell one of MISSING, PARTIAL, STORED."""
+    missing: IntArray
+    """For each cell the number of points that would be run."""
+    groups: tuple[PlanGroup, ...]
+    """The chunks that miss, by reason."""
+    seconds_per_point: float | None = None
+    """Mean seconds of compute per point, from what is stored; None where nothing is."""
+    bytes_per_point: float | None = None
+    """Mean bytes of file per point, from what is stored; None where nothing is."""
+
+    @property
+    def total_chunks(self) -> int:
+        """Number of chunks that the request touches."""
+        return len(self.states)
+
+    @property
+    def cached_chunks(self) -> int:
+        """Number of chunks from which everything asked would be read."""
+        return int((self.states == STORED).sum())
+
+    @property
+    def partial_chunks(self) -> int:
+        """Number of chunks of which some of the points asked are stored."""
+        return int((self.states == PARTIAL).sum())
+
+    @property
+    def missing_chunks(self) -> int:
+        """Number of chunks of which nothing asked is stored."""
+        return int((self.states == MISSING).sum())
+
+    @property
+    def total_points(self) -> int:
+        """Number of distinct points asked for."""
+        count = 1
+        for keys in self.selection.keys:
+            count *= len(set(keys))
+        return count
+
+    @property
+    def executed_points(self) -> int:
+        """Number of points that would be run."""
+        return int(self.missing.sum())
+
+    @property
+    def cached_points(self) -> int:
+        """Number of points that would be read."""
+        return self.total_points - self.executed_points
+
+    @property
+    def seconds(self) -> float | None:
+        """Predicted seconds of compute, None where nothing is known."""
+        if self.seconds_per_point is None:
+            return None
+        return self.seconds_per_point * self.executed_points
+
+    @property
+    def bytes(self) -> float | None:
+        """Predicted bytes of new files, None where nothing is known."""
+        if self.bytes_per_point is None:
+            return None
+        return self.bytes_per_point * self.executed_points
+
+    def of_state(self, *states: int) -> Iterator[Cell]:
+        """Iterate over the cells in one of these states.
+
+        Parameters
+        ----------
+        *states : int
+            MISSING, PARTIAL or STORED.
+
+        Yields
+        ------
+        Cell
+            One cell, in grid order.
+        """
+        wanted = np.isin(self.states, states)
+        return itertools.compress(self.cells, wanted.tolist())
+
+    def __repr__(self) -> str:
+        """Return the totals in one line."""
+        return (
+            f"Plan({self.total_points} points: {self.cached_points} cached, {self.executed_points} to run;"
+            f" {self.total_chunks} chunks: {self.cached_chunks} cached, {self.partial_chunks} in part,"
+            f" {self.missing_chunks} missing)"
+        )
+
+    def __str__(self) -> str:
+        """Return the totals, the reasons, and what it will take."""
+        lines = [repr(self)]
+        lines += [f"  {g.points} points in {g.chunks} chunks: {g.reason}" for g in self.groups]
+        if self.executed_points and self.seconds is not None and self.bytes is not None:
+            lines.append(f"  about {_duration(self.seconds)} of compute, {_size(self.bytes)} of files")
+        return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def boxes(missing: npt.NDArray[np.bool_]) -> list[tuple[IntArray, ...]]:
+    """Cut missing points into disjoint boxes, few of them.
+
+    A box is a product of positions along each axis, which need not be neighbours, because a function takes any
+    list of values. The rows along one axis that miss the same points form a group; each group is cut in the
+    same way along the other axes. Every axis is tried as the first, and the cut with the fewest boxes wins.
+
+    Parameters
+    ----------
+    missing : ndarray of bool
+        One entry per point, one dimension per axis.
+
+    Returns
+    -------
+    list of tuple of ndarray of intp
+        For each box the positions along each axis, ascending.
+
+    Examples
+    --------
+    >>> mask = np.array([[True, True, True], [True, False, True]])
+    >>> [tuple(p.tolist() for p in box) for box in boxes(mask)]
+    [([0], [0, 1, 2]), ([1], [0, 2])]
+    """
+    if missing.all():
+        return [tuple(np.arange(size) for size in missing.shape)]
+    if not missing.any():
+        return []
+    return _cut(missing)
+
+
+def _cut(mask: npt.NDArray[np.bool_]) -> list[tuple[IntArray, ...]]:
+    if mask.ndim <= 1:
+        return [(np.flatnonzero(mask),)] if mask.any() else []
+    axes: Sequence[int] = range(mask.ndim) if mask.ndim <= 4 else [0]
+    return min((_cut_along(mask, axis) for axis in axes), key=len)
+
+
+def _cut_along(mask: npt.NDArray[np.bool_], axis: int) -> list[tuple[IntArray, ...]]:
+    """Group the slices along one axis by what they miss."""
+    slices = np.moveaxis(mask, axis, 0)
+    groups: dict[bytes, list[int]] = {}
+    for position, part in enumerate(slices):
+        if part.any():
+            groups.setdefault(part.tobytes(), []).append(position)
+    found: list[tuple[Any, ...]] = []
+    for positions in groups.values():
+        for box in _cut(slices[positions[0]]):
+            inner = list(box)
+            inner.insert(axis, np.asarray(positions, np.intp))
+            found.append(tuple(inner))
+    return found

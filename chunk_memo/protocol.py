@@ -1,0 +1,424 @@
+"""A user's own cache: what it must have, and the adapter that turns it into plan, read and write."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from chunk_memo.cache import Reading, Task, tasks_for
+from chunk_memo.chunks import ChunkRef
+from chunk_memo.disk.files import Syncer
+from chunk_memo.errors import SignatureError
+from chunk_memo.grid import Bins, ChunkKey, Grid, IntArray, make_axis
+from chunk_memo.identity import canonical_bytes, canonical_many
+from chunk_memo.outputs import Block, Collector, PointCoords, make_block
+from chunk_memo.selection import Cell, Cells, Selection, select
+
+__all__ = ["CacheProtocol", "ProtocolCache", "RunnerContext"]
+
+
+@runtime_checkable
+class RunnerContext(Protocol):
+    """Settings that a runner looks at; a :class:`ChunkCache` has them too."""
+
+    verbose: int
+    """0 hides the progress bar."""
+    profile: bool
+    """Whether to log where the seconds went."""
+    collate_fn: Callable[[list[Any]], Any] | None
+    """Puts chunk outputs together."""
+
+
+@runtime_checkable
+class CacheProtocol(Protocol):
+    """The methods that an object needs to be run like a :class:`ChunkCache`.
+
+    A chunk key is a tuple of (axis name, values) pairs. A payload is a dict whose ``items`` map
+    ``item_hash(chunk_key, point)`` to outputs.
+    """
+
+    def cache_status(self) -> Mapping[str, Any]:
+        """Return at least ``axis_values``, ``axis_order``, ``cached_chunks`` and ``missing_chunks``.
+
+        Returns
+        -------
+        mapping
+            The chunk keys of both lists together are the grid.
+        """
+
+    def write_metadata(self) -> Path:
+        """Write what describes the cache.
+
+        Returns
+        -------
+        Path
+            Where.
+        """
+
+    def chunk_hash(self, chunk_key: ChunkKey) -> str:
+        """Return the hash of a chunk.
+
+        Parameters
+        ----------
+        chunk_key : ChunkKey
+            The chunk.
+
+        Returns
+        -------
+        str
+            Its hash.
+        """
+
+    def resolve_cache_path(self, chunk_key: ChunkKey, chunk_hash: str) -> Path:
+        """Return where a chunk is kept.
+
+        Parameters
+        ----------
+        chunk_key : ChunkKey
+            The chunk.
+        chunk_hash : str
+            Its hash.
+
+        Returns
+        -------
+        Path
+            Its path.
+        """
+
+    def load_payload(self, path: Path) -> dict[str, Any] | None:
+        """Return what is kept at a path.
+
+        Parameters
+        ----------
+        path : Path
+            The path of a chunk.
+
+        Returns
+        -------
+        dict or None
+            Its payload; None where there is none.
+        """
+
+    def write_chunk_payload(
+        self, path: Path, payload: Mapping[str, Any], *, existing: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Keep a payload.
+
+        Parameters
+        ----------
+        path : Path
+            The path of a chunk.
+        payload : mapping
+            ``items`` and ``spec`` by item hash.
+        existing : mapping, optional
+            What was there before; its items are to be kept too.
+
+        Returns
+        -------
+        Path
+            The path.
+        """
+
+    def update_chunk_index(self, chunk_hash: str, chunk_key: ChunkKey) -> None:
+        """Take note of a chunk that was written.
+
+        Parameters
+        ----------
+        chunk_hash : str
+            Its hash.
+        chunk_key : ChunkKey
+            The chunk.
+        """
+
+    def item_hash(self, chunk_key: ChunkKey, axis_values: Sequence[Any]) -> str:
+        """Return the hash of a point.
+
+        Parameters
+        ----------
+        chunk_key : ChunkKey
+            The chunk that it lies in.
+        axis_values : sequence
+            Its value on each axis, in the order of `chunk_key`.
+
+        Returns
+        -------
+        str
+            Its hash.
+        """
+
+
+_METHODS = (
+    "cache_status",
+    "write_metadata",
+    "chunk_hash",
+    "resolve_cache_path",
+    "load_payload",
+    "write_chunk_payload",
+    "update_chunk_index",
+    "item_hash",
+)
+
+
+class ProtocolCache:
+    """The verbs of the engine, spoken to a user's own cache.
+
+    Parameters
+    ----------
+    cache : CacheProtocol
+        The user's object.
+
+    Raises
+    ------
+    SignatureError
+        Where it lacks a method.
+    """
+
+    def __init__(self, cache: Any) -> None:
+        lacking = [name for name in _METHODS if not callable(getattr(cache, name, None))]
+        if lacking:
+            raise SignatureError(
+                f"{type(cache).__name__!r} cannot be run as a cache: it lacks {', '.join(lacking)};"
+                f" see chunk_memo.CacheProtocol, or use ChunkCache"
+            )
+        self._cache = cache
+        status = cache.cache_status()
+        self.cache_id = str(status.get("cache_id", type(cache).__name__))
+        self.name = str(getattr(cache, "name", ""))
+        self.vectorize = bool(getattr(cache, "vectorize", False))
+        self.keys: list[ChunkKey] = [*status["cached_chunks"], *status["missing_chunks"]]
+        order = tuple(status["axis_order"])
+        axes = tuple(make_axis(name, list(status["axis_values"][name])) for name in order)
+        self.grid = Grid(axes, {axis.name: len(axis) for axis in axes})
+        self._bins = Bins()
+        self._key_of: dict[tuple[tuple[str, int], ...], ChunkKey] = {}
+        for key in self.keys:
+            self._add(key)
+
+    def _add(self, key: ChunkKey) -> None:
+        box = []
+        for name, values in sorted(key):
+            keys = canonical_many(list(values))
+            box.append((name, self._bins.of(name).add(list(values), keys, regular=False)))
+        self._bins.boxes.setdefault(tuple(box), len(self._bins.boxes))
+        self._key_of.setdefault(tuple(box), key)
+
+    def selection(self) -> Selection:
+        """Return all that the cache covers.
+
+        Returns
+        -------
+        Selection
+            The request.
+        """
+        return select(self.grid)
+
+    def selection_of_key(self, chunk_key: ChunkKey) -> Selection:
+        """Return the points of one chunk key.
+
+        Parameters
+        ----------
+        chunk_key : ChunkKey
+            The chunk.
+
+        Returns
+        -------
+        Selection
+            The request.
+        """
+        return select(self.grid, {name: list(values) for name, values in chunk_key})
+
+    def write_metadata(self) -> Path:
+        """Let the cache write what describes it.
+
+        Returns
+        -------
+        Path
+            Where.
+        """
+        return Path(self._cache.write_metadata())
+
+    def syncer(self) -> Syncer:
+        """Return a syncer with nothing to do; durability is the cache's own matter.
+
+        Returns
+        -------
+        Syncer
+            The syncer.
+        """
+        return Syncer("fast")
+
+    def collector(self, selection: Selection, *, by_chunk: bool) -> Collector:
+        """Return what gathers outputs.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request.
+        by_chunk : bool
+            Whether to keep an entry per chunk.
+
+        Returns
+        -------
+        Collector
+            The collector.
+        """
+        return Collector(selection, by_chunk=by_chunk)
+
+    def settle(self) -> bool:
+        """Tell that nothing is gained by reading again.
+
+        Returns
+        -------
+        bool
+            False.
+        """
+        return False
+
+    def read(self, selection: Selection, collector: Collector | None) -> Reading:
+        """Read what the cache has.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request.
+        collector : Collector or None
+            Takes the outputs.
+
+        Returns
+        -------
+        Reading
+            What was found and what was not.
+        """
+        reading = Reading()
+        for rank, cell in enumerate(Cells(selection, self._bins)):
+            reading.total_chunks += 1
+            reading.total_points += cell.points
+            points, outputs = self._found(selection, cell)
+            reading.cached_points += len(points)
+            if len(points) and collector is not None:
+                collector.add(rank, cell, self._listed(selection, cell, points, outputs), points)
+            if len(points) == cell.points:
+                reading.cached_chunks += 1
+                continue
+            reading.partial_chunks += len(points) > 0
+            missing = np.setdiff1d(np.arange(cell.points), points)
+            reading.missing.append((rank, cell, missing if len(points) else None))
+        return reading
+
+    def _found(self, selection: Selection, cell: Cell) -> tuple[IntArray, list[Any]]:
+        ref = self._ref(selection.order, self._numbers(cell))
+        key = self._key(ref)
+        payload = self._cache.load_payload(self._cache.resolve_cache_path(key, ref.name)) or {}
+        items = payload.get("items") or {}
+        points, outputs = [], []
+        for number, point in enumerate(self._points(selection, cell)):
+            item = self._cache.item_hash(key, tuple(point[name] for name, _ in key))
+            if item in items:
+                points.append(number)
+                outputs.append(items[item])
+        return np.asarray(points, np.intp), outputs
+
+    def _points(self, selection: Selection, cell: Cell) -> Iterator[dict[str, Any]]:
+        values = [
+            [asked[i] for i in axis.source]
+            for asked, axis in zip(selection.values, cell.axes, strict=True)
+        ]
+        for point in itertools.product(*values):
+            yield dict(zip(selection.order, point, strict=True))
+
+    def _listed(
+        self, selection: Selection, cell: Cell, points: IntArray, outputs: list[Any]
+    ) -> Block:
+        values = [
+            [asked[i] for i in axis.source]
+            for asked, axis in zip(selection.values, cell.axes, strict=True)
+        ]
+        coords = PointCoords(selection.order, values, points)
+        return make_block(outputs, coords, (len(outputs),), name=self.name, outputs="list")
+
+    def _numbers(self, cell: Cell) -> tuple[int, ...]:
+        return tuple(axis.bins[0] for axis in cell.axes)
+
+    def _ref(self, order: tuple[str, ...], numbers: tuple[int, ...]) -> ChunkRef:
+        sizes = tuple(self._bins.of(n).size(i) for n, i in zip(order, numbers, strict=True))
+        box = tuple(sorted(zip(order, numbers, strict=True)))
+        key = self._key_of[box]
+        identity = canonical_bytes(key)
+        return ChunkRef(order, numbers, sizes, self._cache.chunk_hash(key), identity, self._bins)
+
+    def _key(self, ref: ChunkRef) -> ChunkKey:
+        return self._key_of[tuple(sorted(zip(ref.order, ref.numbers, strict=True)))]
+
+    def tasks(
+        self, selection: Selection, missing: Sequence[tuple[int, Cell, IntArray | None]]
+    ) -> Iterator[Task]:
+        """Cut missing points into calls.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request.
+        missing : sequence
+            What a read did not find.
+
+        Yields
+        ------
+        Task
+            One call.
+        """
+        yield from tasks_for(selection, missing, self._bins, self._ref)
+
+    def block(self, task: Task, output: Any) -> Block:
+        """Return an output as a block of one output per point.
+
+        Parameters
+        ----------
+        task : Task
+            The points.
+        output : object
+            What the function returned.
+
+        Returns
+        -------
+        Block
+            The outputs.
+        """
+        output = output if task.order or self.vectorize else [output]
+        coords = PointCoords(task.order, task.values)
+        return make_block(output, coords, task.shape, name=self.name or "the function", outputs="list")
+
+    def store_block(self, task: Task, block: Block, seconds: float, syncer: Syncer) -> int:
+        """Hand a block to the cache.
+
+        Parameters
+        ----------
+        task : Task
+            The points.
+        block : Block
+            Their outputs.
+        seconds : float
+            Seconds of compute.
+        syncer : Syncer
+            Not used.
+
+        Returns
+        -------
+        int
+            0; how many bytes were written is the cache's own matter.
+        """
+        key = self._key(task.ref)
+        path = self._cache.resolve_cache_path(key, task.ref.name)
+        points = list(task.each()) if math.prod(task.shape) else []
+        hashes = [self._cache.item_hash(key, tuple(p[name] for name, _ in key)) for p in points]
+        payload = {
+            "items": dict(zip(hashes, block.outputs(allow_pickle=False), strict=True)),
+            "spec": dict(zip(hashes, points, strict=True)),
+        }
+        self._cache.write_chunk_payload(path, payload, existing=self._cache.load_payload(path))
+        self._cache.update_chunk_index(task.ref.name, key)
+        return 0

@@ -1,0 +1,511 @@
+"""What was asked for: values, indices and slices of axes, as points per chunk.
+
+A :class:`Selection` is the request as it came (values in the asked order, repetitions included). Held against
+the bins it falls apart into *cells*: along each axis the asked values are grouped by the set of bins that hold
+them, and a cell is one such group per axis. Where every value has one bin, a cell is what was asked of one
+chunk. Cells are made when they are looked at; a grid may have a million of them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chunk_memo.errors import (
+    IdentityError,
+    SpecError,
+    UnknownIndexError,
+    UnknownValueError,
+)
+from chunk_memo.grid import Axis, AxisBins, Bins, Grid, IntArray, sequence_of_values
+from chunk_memo.identity import canonical_bytes, canonical_many, normalize
+
+__all__ = ["AxisCell", "AxisCells", "Cell", "Cells", "Selection", "new_values", "select"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """The values asked for along each axis, in axis order.
+
+    Examples
+    --------
+    >>> from chunk_memo.grid import Grid, make_axis
+    >>> grid = Grid(
+    ...     (make_axis("strat", ["a", "b"]), make_axis("s", [1, 2, 3])), {"strat": 1, "s": 2}
+    ... )
+    >>> selection = select(grid, {"s": [3, 1]})
+    >>> selection
+    Selection(strat: 2, s: 2)
+    >>> selection.values
+    (('a', 'b'), (3, 1))
+    """
+
+    order: tuple[str, ...]
+    """Names of the axes, in the order in which outputs run over them."""
+    values: tuple[tuple[Any, ...], ...]
+    """The values asked for along each axis, in the order asked."""
+    keys: tuple[tuple[bytes, ...], ...]
+    """Their canonical bytes."""
+
+    def __repr__(self) -> str:
+        """Return each axis with the number of values asked for."""
+        asked = zip(self.order, self.values, strict=True)
+        return f"Selection({', '.join(f'{name}: {len(values)}' for name, values in asked)})"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of values asked for along each axis."""
+        return tuple(len(values) for values in self.values)
+
+    @property
+    def points(self) -> int:
+        """Number of points asked for, repetitions counted."""
+        return math.prod(self.shape)
+
+
+def select(
+    grid: Grid,
+    axes: Mapping[str, Any] | None = None,
+    axis_indices: Mapping[str, Any] | None = None,
+) -> Selection:
+    """Return the selection that a user's arguments name; axes left out mean all their values.
+
+    Parameters
+    ----------
+    grid : Grid
+        The declared axes.
+    axes : mapping, optional
+        Axis name to one value, or to a list, tuple, range, array or set of values.
+    axis_indices : mapping, optional
+        Axis name to an int, slice, range, boolean mask or sequence of ints.
+
+    Returns
+    -------
+    Selection
+        What was asked for.
+
+    Raises
+    ------
+    UnknownAxisError, UnknownValueError, UnknownIndexError
+        Where an axis, value or index is not there.
+    SpecError
+        Where both mappings are given, or an argument can be read both as one value and as several.
+    """
+    if not grid.axes and (axes or axis_indices):
+        named = sorted([*(axes or {}), *(axis_indices or {})])
+        raise SpecError(
+            f"Cannot pass axis arguments {named} to a cache without axes; leave them out"
+        )
+    if axes and axis_indices:
+        raise SpecError(
+            f"axis_indices cannot be combined with axis values; got values for {sorted(axes)} and indices"
+            f" for {sorted(axis_indices)}; use one of the two"
+        )
+    for name in [*(axes or {}), *(axis_indices or {})]:
+        grid.axis(name)
+    chosen = []
+    for axis in grid.axes:
+        if axes and axis.name in axes:
+            chosen.append(_by_value(axis, axes[axis.name]))
+        elif axis_indices and axis.name in axis_indices:
+            positions = _by_index(axis, axis_indices[axis.name])
+            chosen.append(
+                (tuple(axis.values[i] for i in positions), tuple(axis.keys[i] for i in positions))
+            )
+        else:
+            chosen.append((axis.values, axis.keys))
+    return Selection(
+        grid.order, tuple(values for values, _ in chosen), tuple(keys for _, keys in chosen)
+    )
+
+
+def new_values(axis: Axis, argument: Any) -> tuple[list[Any], list[bytes]]:
+    """Return the values in an axis argument that the axis does not have yet.
+
+    Parameters
+    ----------
+    axis : Axis
+        The axis as declared.
+    argument : object
+        One value, or a sequence of values.
+
+    Returns
+    -------
+    tuple of list, list of bytes
+        The new values in the order asked, and their canonical bytes.
+    """
+    values = _read(axis, argument)
+    keys = canonical_many(values)
+    fresh = {k: v for k, v in zip(keys, values, strict=True) if k not in axis.lookup}
+    return list(fresh.values()), list(fresh)
+
+
+def _by_value(axis: Axis, argument: Any) -> tuple[tuple[Any, ...], tuple[bytes, ...]]:
+    values = _read(axis, argument)
+    if not values:
+        raise SpecError(
+            f"no values were asked for along axis {axis.name!r}; leave it out to ask for all"
+        )
+    keys = canonical_many(values)
+    for value, key in zip(values, keys, strict=True):
+        if key not in axis.lookup:
+            raise UnknownValueError(_unknown_value(axis, value))
+    positions = [axis.lookup[key] for key in keys]
+    return tuple(axis.values[i] for i in positions), tuple(keys)
+
+
+def _read(axis: Axis, argument: Any) -> list[Any]:
+    """Read an axis argument as one value or as several; never both."""
+    value = normalize(argument)
+    several = _several(value)
+    if several is None:
+        return [value]
+    if not _is_value(axis, value):
+        return several
+    if several and all(_is_value(axis, item) for item in several):
+        raise SpecError(
+            f"{argument!r} is both one value of axis {axis.name!r} and a sequence of its values;"
+            f" say which by axis_indices={{{axis.name!r}: …}}"
+        )
+    return [value]
+
+
+def _several(value: Any) -> list[Any] | None:
+    sequence = sequence_of_values(value)
+    if sequence is not None:
+        return sequence
+    if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
+        return None
+    items = [normalize(item) for item in value]
+    return sorted(items, key=canonical_bytes) if isinstance(value, set | frozenset) else items
+
+
+def _is_value(axis: Axis, value: Any) -> bool:
+    try:
+        return canonical_bytes(value) in axis.lookup
+    except IdentityError:
+        return False
+
+
+def _unknown_value(axis: Axis, value: Any) -> str:
+    near = _nearest(axis, value)
+    hint = f"; the nearest is {near!r}" if near is not None else ""
+    return (
+        f"axis {axis.name!r} has no value {value!r}{hint}; pass extend_cache=True to add it,"
+        f" or ask for one of its {len(axis)} values"
+    )
+
+
+def _nearest(axis: Axis, value: Any) -> Any:
+    if isinstance(value, str):
+        names = [item for item in axis.values if isinstance(item, str)]
+        close = difflib.get_close_matches(value, names, n=1, cutoff=0.0)
+        return close[0] if close else None
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        numbers = [item for item in axis.values if isinstance(item, int | float | np.number)]
+        return min(numbers, key=lambda item: abs(float(item) - float(value)), default=None)
+    return None
+
+
+def _by_index(axis: Axis, argument: Any) -> list[int]:
+    length = len(axis)
+    if isinstance(argument, np.ndarray) and argument.dtype == np.bool_:
+        return _by_mask(axis, argument)
+    if isinstance(argument, slice | range) or not isinstance(argument, Iterable):
+        parts: Iterable[Any] = [argument]
+    else:
+        parts = argument
+    positions = [i for part in parts for i in _positions(axis, part, length)]
+    if not positions:
+        raise SpecError(f"axis_indices for axis {axis.name!r} choose nothing, got {argument!r}")
+    return positions
+
+
+def _by_mask(axis: Axis, mask: Any) -> list[int]:
+    if mask.shape != (len(axis),):
+        raise SpecError(
+            f"a mask for axis {axis.name!r} must have the shape ({len(axis)},), got {mask.shape}"
+        )
+    return [int(i) for i in np.flatnonzero(mask)]
+
+
+def _positions(axis: Axis, part: Any, length: int) -> list[int]:
+    if isinstance(part, slice):
+        return list(range(*part.indices(length)))
+    numbers = part if isinstance(part, range) else [part]
+    positions = []
+    for number in numbers:
+        try:
+            index = operator.index(number)
+        except TypeError:
+            index = None
+        if index is None or isinstance(number, bool | np.bool_):
+            raise SpecError(
+                f"axis_indices for axis {axis.name!r} must be int, slice, range or a sequence of them,"
+                f" got {number!r}"
+            )
+        if not -length <= index < length:
+            raise UnknownIndexError(
+                f"index {index} is out of range for axis {axis.name!r} with {length} values"
+            )
+        positions.append(index % length)
+    return positions
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AxisCell:
+    """What was asked along one axis of values that lie in the same bins."""
+
+    bins: tuple[int, ...]
+    """Numbers of the bins that hold these values; chunks are tried in the order of their digests."""
+    positions: tuple[IntArray, ...]
+    """For each bin, the positions of the asked values within it; ascending for the first bin."""
+    request: IntArray
+    """Positions in the request at which these values stand, ascending."""
+    pick: IntArray | None
+    """For each position in the request the rank of its value in `positions`; None where that is 0, 1, 2, …"""
+    source: IntArray
+    """For each value one position in the request, in the order of `positions`."""
+    span: slice | None
+    """The request positions as a slice, where they are contiguous and none is asked twice."""
+
+    def __len__(self) -> int:
+        """Return the number of distinct values."""
+        return len(self.source)
+
+    def alone(self) -> AxisCell:
+        """Return this group as if nothing else had been asked for.
+
+        Returns
+        -------
+        AxisCell
+            The same values, at the positions 0, 1, 2, … of a request of their own.
+        """
+        ranks = np.arange(len(self.request))
+        span = None if self.pick is not None else slice(0, len(ranks))
+        source = np.searchsorted(self.request, self.source)
+        return AxisCell(self.bins, self.positions, ranks, self.pick, source, span)
+
+
+class AxisCells:
+    """The cells along one axis; made when they are looked at.
+
+    Parameters
+    ----------
+    bins : AxisBins
+        The bins of the axis.
+    keys : sequence of bytes
+        What was asked for, in the order asked.
+    """
+
+    def __init__(self, bins: AxisBins, keys: Sequence[bytes]) -> None:
+        self._bins = bins
+        self._keys = keys
+        flat = bins.locate(keys)
+        self.unbinned: list[int] = [int(i) for i in np.flatnonzero(flat < 0)]
+        self._flat = flat
+        self._groups: list[tuple[tuple[int, ...], IntArray]] | None = None
+        if self.unbinned:
+            self._labels: IntArray = np.zeros(0, np.intp)
+        elif bins.overlapping:
+            self._groups = self._group_by_bin_sets()
+        else:
+            self._split(bins.numbers_of(flat))
+
+    def _split(self, numbers: IntArray) -> None:
+        """Group positions by bin number, groups in the order of first appearance."""
+        order = np.argsort(numbers, kind="stable")
+        ordered = numbers[order]
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        ranks = np.argsort(order[starts], kind="stable")
+        self._order, self._labels = order, ordered
+        self._starts, self._ends = starts[ranks], np.r_[starts[1:], len(order)][ranks]
+
+    def _group_by_bin_sets(self) -> list[tuple[tuple[int, ...], IntArray]]:
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, key in enumerate(self._keys):
+            numbers = self._bins.numbers_of(np.asarray(self._bins.positions(key), np.intp))
+            groups.setdefault(tuple(int(n) for n in numbers), []).append(index)
+        return [(numbers, np.asarray(members, np.intp)) for numbers, members in groups.items()]
+
+    def __len__(self) -> int:
+        """Return the number of cells along the axis."""
+        return len(self._groups) if self._groups is not None else len(self._starts)
+
+    def __getitem__(self, index: int) -> AxisCell:
+        """Return one cell."""
+        if self._groups is not None:
+            numbers, request = self._groups[index]
+            return self._cell(numbers, request)
+        start, end = self._starts[index], self._ends[index]
+        return self._cell((int(self._labels[start]),), self._order[start:end])
+
+    def __iter__(self) -> Iterator[AxisCell]:
+        """Iterate over the cells."""
+        return (self[index] for index in range(len(self)))
+
+    def _cell(self, numbers: tuple[int, ...], request: IntArray) -> AxisCell:
+        where = [self._within(number, request) for number in numbers]
+        if len(request) == 1 or bool((where[0][1:] > where[0][:-1]).all()):
+            first, last = int(request[0]), int(request[-1]) + 1
+            span = slice(first, last) if last - first == len(request) else None
+            return AxisCell(numbers, tuple(where), request, None, request, span)
+        unique, first, inverse = np.unique(where[0], return_index=True, return_inverse=True)
+        positions = (unique, *(positions[first] for positions in where[1:]))
+        return AxisCell(numbers, positions, request, inverse.reshape(-1), request[first], None)
+
+    def _within(self, number: int, request: IntArray) -> IntArray:
+        """Return the positions within a bin of the values at these positions of the request."""
+        start, end = self._bins.starts[number], self._bins.starts[number + 1]
+        flat = self._flat[request]
+        if bool(((flat >= start) & (flat < end)).all()):
+            return flat - start
+        places = {key: place for place, key in enumerate(self._bins.keys_of(number))}
+        return np.fromiter((places[self._keys[i]] for i in request), np.intp, len(request))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cell:
+    """Points of a request that lie in the same chunks: one group of values per axis."""
+
+    axes: tuple[AxisCell, ...]
+    """The groups, in axis order."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of distinct values along each axis."""
+        return tuple(len(axis) for axis in self.axes)
+
+    @property
+    def points(self) -> int:
+        """Number of distinct points."""
+        return math.prod(self.shape)
+
+    def alone(self) -> Cell:
+        """Return this cell as if nothing else had been asked for.
+
+        Returns
+        -------
+        Cell
+            The same points, in a request of their own.
+        """
+        return Cell(tuple(axis.alone() for axis in self.axes))
+
+    def request_shape(self) -> tuple[int, ...]:
+        """Return the number of positions of the request along each axis, repetitions counted.
+
+        Returns
+        -------
+        tuple of int
+            One number for each axis.
+        """
+        return tuple(len(axis.request) for axis in self.axes)
+
+    def candidates(self, bins: Bins, order: tuple[str, ...]) -> list[tuple[int, ...]]:
+        """Return the chunks that hold this cell's points, best first, as choices among each axis's bins.
+
+        Chunks that were named one by one come first, then products of bins that any chunk may use, each by
+        the digests of their bins.
+
+        Parameters
+        ----------
+        bins : Bins
+            The bins of every axis.
+        order : tuple of str
+            Names of the axes in axis order.
+
+        Returns
+        -------
+        list of tuple of int
+            For each chunk, one index into ``AxisCell.bins`` per axis.
+        """
+        choices = list(itertools.product(*(range(len(axis.bins)) for axis in self.axes)))
+        if len(choices) == 1 and not bins.boxes:
+            return choices
+
+        def rank(choice: tuple[int, ...]) -> tuple[bool, list[bytes]]:
+            return not self._named(choice, bins, order), self._digests(choice, bins, order)
+
+        allowed = [
+            c for c in choices if self._named(c, bins, order) or self._regular(c, bins, order)
+        ]
+        return sorted(allowed, key=rank)
+
+    def rank(self, bins: Bins, order: tuple[str, ...]) -> int:
+        """Return the rank that ``chunk_enumerator`` gave this cell's chunk; others come after all of them.
+
+        Parameters
+        ----------
+        bins : Bins
+            The bins of every axis.
+        order : tuple of str
+            Names of the axes in axis order.
+
+        Returns
+        -------
+        int
+            The rank.
+        """
+        for choice in self.candidates(bins, order):
+            rank = bins.boxes.get(self._name(choice, order))
+            if rank is not None:
+                return rank
+        return len(bins.boxes)
+
+    def _name(self, choice: tuple[int, ...], order: tuple[str, ...]) -> tuple[tuple[str, int], ...]:
+        numbers = (axis.bins[i] for axis, i in zip(self.axes, choice, strict=True))
+        return tuple(sorted(zip(order, numbers, strict=True)))
+
+    def _named(self, choice: tuple[int, ...], bins: Bins, order: tuple[str, ...]) -> bool:
+        return bool(bins.boxes) and self._name(choice, order) in bins.boxes
+
+    def _regular(self, choice: tuple[int, ...], bins: Bins, order: tuple[str, ...]) -> bool:
+        return all(bins.of(name).regular[number] for name, number in self._name(choice, order))
+
+    def _digests(self, choice: tuple[int, ...], bins: Bins, order: tuple[str, ...]) -> list[bytes]:
+        return [bins.of(name).digests(number)[0] for name, number in self._name(choice, order)]
+
+
+class Cells:
+    """The cells of a selection, in grid order of the request.
+
+    Parameters
+    ----------
+    selection : Selection
+        What was asked for.
+    bins : Bins
+        The bins of every axis.
+    """
+
+    def __init__(self, selection: Selection, bins: Bins) -> None:
+        self.selection = selection
+        self.bins = bins
+        self.axes = tuple(
+            AxisCells(bins.of(name), keys)
+            for name, keys in zip(selection.order, selection.keys, strict=True)
+        )
+
+    @property
+    def unbinned(self) -> dict[str, list[int]]:
+        """Positions in the request of values that no bin holds, for each axis that has some."""
+        named = zip(self.selection.order, self.axes, strict=True)
+        return {name: axis.unbinned for name, axis in named if axis.unbinned}
+
+    def __len__(self) -> int:
+        """Return the number of cells."""
+        return math.prod(len(axis) for axis in self.axes)
+
+    def __iter__(self) -> Iterator[Cell]:
+        """Iterate over the cells in grid order, or in the order of ``chunk_enumerator``."""
+        cells = (Cell(axes) for axes in itertools.product(*self.axes))
+        if not self.bins.boxes:
+            return cells
+        order = self.selection.order
+        return iter(sorted(cells, key=lambda cell: cell.rank(self.bins, order)))

@@ -1,0 +1,60 @@
+"""What every test shares: Hypothesis profiles, time for the long sizes, programs run apart."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# A shared machine can be slow at any moment: neither an example's duration nor the time it takes
+# to draw one says anything about the code, so no deadline and no check on slow generation.
+settings.register_profile(
+    "ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("long", settings.get_profile("ci"), max_examples=10_000)
+
+_LONG_TIMEOUT = 4 * 3600
+"""Seconds that a test marked ``long`` may take."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose the profile: HYPOTHESIS_PROFILE if set, else "long" under ``-m long``, else "ci"."""
+    wanted = "long" if config.option.markexpr == "long" else "ci"
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", wanted))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests marked ``long`` the time they need, unless they say themselves."""
+    for item in items:
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_LONG_TIMEOUT))
+
+
+@pytest.fixture(scope="session")
+def run_program() -> Callable[[Path], str]:
+    """Return a function that runs a program in its own folder and returns what it prints.
+
+    The program gets the ``chunk_memo`` of this checkout. Warnings are errors, a failure or
+    anything on its standard error fails the test.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+
+    def run(program: Path) -> str:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", program],
+            cwd=program.parent,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert (0, "") == (done.returncode, done.stderr)
+        return done.stdout
+
+    return run

@@ -1,0 +1,83 @@
+"""The examples run from where a reader would put them, and what they print is true."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+BETAS, GAMMAS = 201, 201
+"""Values per axis of the quick start's grid."""
+
+
+def copy_of(name: str, folder: Path) -> Path:
+    """Return the path of a copy of an example, so that two tests never share its cache."""
+    return Path(shutil.copy(EXAMPLES / name, folder))
+
+
+def counts(printed: str, what: str) -> tuple[int, int]:
+    """Return (executed, reused) of the quick start's line about one call."""
+    found = re.search(rf"^{re.escape(what)} +executed +([\d,]+) +reused +([\d,]+)", printed, re.M)
+    assert found, f"no line about {what!r} in:\n{printed}"
+    executed, reused = (int(number.replace(",", "")) for number in found.groups())
+    return executed, reused
+
+
+def test_the_quick_start_tells_the_truth(
+    tmp_path: Path, run_program: Callable[[Path], str]
+) -> None:
+    """Each point is executed once, over five calls and two processes, and the fit is the known."""
+    printed = run_program(copy_of("quickstart.py", tmp_path))
+    whole = BETAS * GAMMAS
+    expected = {
+        "first call": (whole, 0),
+        "same call": (0, whole),
+        "beta 1.695 put in the middle": (GAMMAS, whole),
+        "a subset in another order": (0, 15 * 101),
+        "a second process": (0, whole),
+    }
+    assert expected == {what: counts(printed, what) for what in expected}
+
+    fits = re.findall(r"best fit: beta ([\d.]+) per day, gamma ([\d.]+) per day", printed)
+    assert [("1.690", "0.450"), ("1.695", "0.452")] == fits
+    assert "one chunk file, read by h5py" in printed
+    assert "<xarray.Dataset>" in printed
+
+
+def test_the_quick_start_repeats_its_story(
+    tmp_path: Path, run_program: Callable[[Path], str]
+) -> None:
+    """A second run begins from nothing again: the numbers it prints are those of the first."""
+    program = copy_of("quickstart.py", tmp_path)
+    first, second = (re.sub(r" +\d+ ms$", "", run_program(program), flags=re.M) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("part", "claim"),
+    [
+        ("a decorated function", "executed 2 chunks (4 points), cached 0 chunks (0 points)"),
+        ("the whole grid", "(4 points), cached"),
+        ("a subset, in another order", "[4.0, 2.5] True\nexecuted 0 chunks (0 points)"),
+        ("what is stored", "alpha 0.5: 4 of 4 chunks\nalpha 0.6: 0 of 4 chunks"),
+        ("streaming", "executed 4 chunks (8 points), cached 0 chunks (0 points)"),
+        ("a cache made by hand", "executed 0 chunks (0 points), cached 1 chunks (2 points)"),
+        ("auto_load", "executed 0 chunks (0 points), cached 1 chunks (1 points)"),
+    ],
+)
+def test_the_walk_tells_the_truth(walk: list[str], part: str, claim: str) -> None:
+    """Each part of the basic example prints what the library promises."""
+    [printed] = [each for each in walk if each.startswith(part)]
+    assert claim in printed
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory, run_program: Callable[[Path], str]) -> list[str]:
+    """Return what the basic example prints, part by part, each from its headline on."""
+    printed = run_program(copy_of("basic.py", tmp_path_factory.mktemp("walk")))
+    return printed.split("\n--- ")[1:]
