@@ -297,7 +297,7 @@ class ChunkStore:
             raise
         except ChunkFormatError as error:
             if not _being_written(path):
-                self.set_aside(path, ref, getattr(error, "seen", None), str(error))
+                self.set_aside(path, ref, error.seen, str(error))
             return None
         if chunk.identity == ref.identity:
             return chunk
@@ -680,7 +680,7 @@ def _being_written(path: str) -> bool:
     try:
         status = os.stat(path)
         return (
-            status.st_size > files.HEAD_SIZE
+            status.st_size > files.HEAD_SIZE  # a truncated file is damage
             and time.time() - status.st_mtime < _YOUNG
             and chunkfile.is_unfinished(files.read_file(path, files.HEAD_SIZE)[0])
         )

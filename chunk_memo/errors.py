@@ -150,6 +150,9 @@ class MetadataError(ChunkMemoError, ValueError):
 class ChunkFormatError(ChunkMemoError, ValueError):
     """Bytes that are not an intact chunk file."""
 
+    seen: tuple[int, int] | None = None
+    """Device and inode of the file that was read, where there was one."""
+
 
 class FormatVersionError(ChunkFormatError):
     """A chunk file of a later format version; it is intact, and left alone."""

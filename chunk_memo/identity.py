@@ -787,7 +787,7 @@ def _zoneinfo(value: zoneinfo.ZoneInfo, walk: _Walk) -> bytes:
 def _class_name(kind: type, walk: _Walk) -> bytes:
     """Return the encoded name of a class, without its module where a function lives there."""
     module = "" if kind.__module__ == walk.home else kind.__module__
-    return b"t\x02" + _text(module) + _text(kind.__qualname__)
+    return b"t\x02" + _text(str(module)) + _text(kind.__qualname__)
 
 
 def _class(value: type, walk: _Walk) -> bytes:
@@ -942,7 +942,7 @@ def _encoder_of(value: Any) -> _Encoder:
     for base, encoder in _FAMILIES:
         if issubclass(kind, base):
             return encoder
-    package = kind.__module__.partition(".")[0]
+    package = str(kind.__module__).partition(".")[0]
     if package in _PACKAGES:
         return _PACKAGES[package]
     if issubclass(kind, tuple) and hasattr(kind, "_fields") and not _state(value):
@@ -1444,7 +1444,9 @@ def _identify(func: Any, outer: _Walk) -> FunctionIdentity:
         identity = _identify_python(plain, bound, walk)
     else:
         identity = _identify_named(plain, bound, walk)
-    if notes:
+    if outer.notes is not None:
+        outer.notes += [f"the function '{identity.qualname}': {note}" for note in notes]
+    elif notes:
         _warn_once(plain, identity.qualname, notes)
     return dataclasses.replace(identity, notes=(*identity.notes, *notes))
 
@@ -1513,7 +1515,7 @@ def _identify_named(func: Any, bound: bytes, walk: _Walk) -> FunctionIdentity:
     if isinstance(func, type):
         module, qualname = func.__module__, func.__qualname__
         version = _version_of(module)
-        owner = _class_name(func, walk)
+        owner = _class_name(func, _Walk())
     elif _is_named(func):
         module, qualname = _qualified(func)
         version = _version_of(module)

@@ -200,6 +200,7 @@ class _Engine:
     def _one(self, task: Task, syncer: Syncer, collector: Collector | None) -> int:
         """Compute and store one task."""
         diagnostics = self.diagnostics
+        self._sync_before_computing(syncer)
         started = time.perf_counter()
         output = self._call(task)
         seconds = time.perf_counter() - started
@@ -216,6 +217,13 @@ class _Engine:
         diagnostics.write_seconds += time.perf_counter() - started - seconds
         self.emit(ChunkDone(task.ref.name, task.count, seconds, written))
         return task.rank
+
+    def _sync_before_computing(self, syncer: Syncer) -> None:
+        """Put finished files on disk before a call that may take hours."""
+        try:
+            syncer.flush_if_due()
+        except OSError as error:
+            self.unstored = self.unstored or error
 
     def _call(self, task: Task) -> Any:
         arguments: dict[str, Any] = task.arguments()

@@ -65,7 +65,7 @@ def decorated(root):
     headline("what is stored, for two values of alpha")
     for alpha in (0.5, 0.6):
         status = foo.cache_status(alpha=alpha)
-        print(f"alpha {alpha}: {status['cached_chunks']} of {status['total_chunks']} chunks")
+        print(f"alpha {alpha}: {len(status['cached_chunks'])} of {status['total_chunks']} chunks")
 
 
 def streamed(root):

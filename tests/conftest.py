@@ -42,7 +42,9 @@ def run_program() -> Callable[[Path], str]:
     The program gets the ``chunk_memo`` of this checkout. Warnings are errors, a failure or
     anything on its standard error fails the test.
     """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    # A progress bar comes or stays away with the machine's speed, so it is off here.
+    here = str(Path(__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": here, "TQDM_DISABLE": "1"}
 
     def run(program: Path) -> str:
         done = subprocess.run(

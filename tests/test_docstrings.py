@@ -94,8 +94,8 @@ def problems(name: str, thing: object) -> list[str]:
         if field_names(thing):
             exempt |= {"PR01", "PR02"}
             found = [f"{name}: no string below {field}" for field in undocumented_fields(thing)]
-        elif issubclass(thing, BaseException | enum.Enum):
-            exempt |= {"PR01", "PR02"}  # the signature of the built-in class says nothing
+        elif issubclass(thing, BaseException | enum.Enum) or getattr(thing, "_is_protocol", False):
+            exempt |= {"PR01", "PR02"}  # the signature is Python's own and says nothing
     report = validate(name)
     found += [f"{name}: {code} {text}" for code, text in report["errors"] if code not in exempt]
     return found

@@ -627,6 +627,16 @@ class TestReading:
         files.remove(tmp_path / "file")
         assert [] == names_in(tmp_path)
 
+    def test_remove_folder(self, tmp_path: Path) -> None:
+        """An empty folder is removed; one that is gone or holds something is no error."""
+        commit(tmp_path / "folder" / "file", b"")
+        files.remove_folder(tmp_path / "folder")
+        assert ["file"] == names_in(tmp_path / "folder")
+        files.remove(tmp_path / "folder" / "file")
+        files.remove_folder(tmp_path / "folder")
+        files.remove_folder(tmp_path / "folder")
+        assert [] == names_in(tmp_path)
+
     def test_make_folder(self, tmp_path: Path) -> None:
         """Folders are made once; a file in their place is an error."""
         files.make_folder(tmp_path / "a" / "b")

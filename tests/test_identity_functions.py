@@ -49,7 +49,8 @@ def load(tmp_path: Path) -> Iterator[Load]:
         path = path or tmp_path / f"{module_name}.py"
         path.write_text(textwrap.dedent(text))
         spec = importlib.util.spec_from_file_location(module_name, path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module
         loaded.append(module_name)
@@ -460,7 +461,7 @@ def test_functions_of_the_standard_library_have_source(module: str) -> None:
     assert {"source"} == {identity.basis for identity in found.values()}
     for func, identity in found.items():
         assert identity.source is not None
-        assert func.__code__.co_name in identity.source or func.__code__.co_name == "<lambda>"
+        assert unwrap(func).__code__.co_name.replace("<lambda>", "lambda") in identity.source
 
 
 # -- lambdas ----
@@ -608,6 +609,18 @@ def test_what_has_no_identity_counts_by_type_with_one_warning(load: Load) -> Non
     assert identity.digest != other.digest, "what lies beside it still counts"
 
 
+def test_notes_of_inner_functions_are_those_of_the_outer_one(load: Load) -> None:
+    """A function in a closure passes its notes on, and only the outermost function warns."""
+    make = load(CLOSURE, "make")
+    with pytest.warns(IdentityWarning) as caught:
+        identity = identify_function(make(make(threading.Lock())))
+    assert 1 == len(caught)
+    assert (
+        "closure variable 'a': the function 'make.<locals>.f': closure variable 'a': "
+        "an object of type '_thread.lock' counts by its type only",
+    ) == identity.notes
+
+
 def test_a_default_without_identity_counts_by_type(load: Load) -> None:
     """A default without an identity is noted, too."""
     func = load("import threading\ndef f(x, *, lock=threading.Lock()):\n    return x\n")
@@ -735,8 +748,9 @@ def test_compiled_functions_count_by_name() -> None:
         Runner,
         json.loads,
     ]
-    found = [identify_function(func) for func in funcs]
-    assert len(funcs) == len({identity.digest for identity in found})
+    elsewhere = type("int", (), {"__module__": "elsewhere", "__qualname__": "int"})
+    found = [identify_function(func) for func in (*funcs[:-1], elsewhere, funcs[-1])]
+    assert len(found) == len({identity.digest for identity in found})
     assert {"name"} == {identity.basis for identity in found[:-1]}
     assert ("len", "builtins") == (found[0].qualname, found[0].module)
     assert ("sin", "numpy") == (found[2].qualname, found[2].module)

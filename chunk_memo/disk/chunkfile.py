@@ -98,12 +98,16 @@ __all__ = [
     "Chunk",
     "Content",
     "Header",
+    "Piece",
     "image",
     "is_unfinished",
     "load",
     "parse",
     "verify",
 ]
+
+Piece: TypeAlias = bytes | bytearray | memoryview
+"""What an image is made of; its length is its number of bytes."""
 
 _Array: TypeAlias = np.ndarray[Any, Any]
 _Dtype: TypeAlias = np.dtype[Any]
@@ -452,7 +456,7 @@ if hasattr(os, "register_at_fork"):
 # --- writing ----------------------------------------------------------------------------------
 
 
-def image(content: Content) -> list[Buffer]:
+def image(content: Content) -> list[Piece]:
     """Write a chunk as the bytes of its file.
 
     Parameters
@@ -589,7 +593,7 @@ def _small_image(
 
 def _large_image(
     content: Content, template: _Template, constant: bytes, values: Sequence[_Array]
-) -> list[Buffer]:
+) -> list[Piece]:
     """Put skeleton and values one after the other, without copying the values."""
     views = [_bytes_of(array) for array in values]
     sums = [digest for view in views for digest in _checksums(view)]
@@ -598,7 +602,7 @@ def _large_image(
     block = bytearray(template.user_block)
     block[HEADER.size : covered] = manifest
     skeleton = xxhash.xxh3_64(memoryview(block)[covered:])
-    buffers: list[Buffer] = [block]
+    buffers: list[Piece] = [block]
     for piece, number in template.pieces:
         skeleton.update(piece)
         buffers.append(piece)
@@ -1263,28 +1267,24 @@ def verify(path: str | os.PathLike[str]) -> None:
             raise
 
 
-def is_unfinished(path: str | os.PathLike[str]) -> bool:
+def is_unfinished(head: Buffer) -> bool:
     """Tell whether a file is still being written, or was given up, by an exclusive create.
 
     Such a file has no magic number yet. While it is young it counts as absent, not as damaged.
 
     Parameters
     ----------
-    path : path-like
-        The file.
+    head : bytes-like
+        The file's first bytes: eight or more, or all that it has.
 
     Returns
     -------
     bool
-        True when the file is there and its first eight bytes are zero or missing.
+        True when the first eight are zero or missing.
 
-    Raises
-    ------
-    OSError
-        When the file cannot be read.
+    Examples
+    --------
+    >>> is_unfinished(b""), is_unfinished(bytes(4096)), is_unfinished(MAGIC)
+    (True, True, False)
     """
-    try:
-        head, _ = files.read_file(path, len(MAGIC))
-    except FileNotFoundError:
-        return False
-    return not head.strip(b"\0")
+    return not any(memoryview(head)[: len(MAGIC)])

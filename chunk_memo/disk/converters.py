@@ -195,6 +195,13 @@ def _masked_restore(plain: Any) -> np.ma.MaskedArray[Any, Any]:
 # --- the table -----------------------------------------------------------------------------------
 
 
+def _path_plain(path: pathlib.PurePath) -> str:
+    text = str(path)
+    if type(path)(text).parts != path.parts:  # some odd network paths are not what they print
+        raise NoExactForm(f"the path {text!r} reads back as another")
+    return text
+
+
 def _path_restore(cls: type[pathlib.PurePath], pure: type[pathlib.PurePath]) -> Callable[..., Any]:
     def restore(text: str) -> pathlib.PurePath:
         try:
@@ -241,7 +248,9 @@ _PATHS: list[tuple[type[pathlib.PurePath], type[pathlib.PurePath]]] = [
     (pathlib.PureWindowsPath, pathlib.PureWindowsPath),
     (pathlib.WindowsPath, pathlib.PureWindowsPath),
 ]
-_TABLE |= {cls: Converter(cls.__name__, str, _path_restore(cls, pure)) for cls, pure in _PATHS}
+_TABLE |= {
+    cls: Converter(cls.__name__, _path_plain, _path_restore(cls, pure)) for cls, pure in _PATHS
+}
 
 ZONED = Converter("zoned", _datetime_plain, _datetime_restore)
 """Datetimes of which one at least has a time zone or a fold."""

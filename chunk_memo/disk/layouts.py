@@ -183,7 +183,7 @@ class Folder:
             content = data["layout"]
             if _digest(content) != digest:
                 raise ValueError("its name is not the digest of its content")
-            layout = Layout.from_json(content, int(data["created_at"]))
+            layout = Layout.from_json(content, int(data["layout_created_at"]))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -218,8 +218,8 @@ class Folder:
         """
         content = layout.to_json()
         digest = _digest(content)
-        if metadata is None or not self._commit_as_one(digest, content, metadata, syncer):
-            document = {"created_at": layout.created_at, "layout": content}
+        if metadata is None or not self._commit_as_one(digest, layout, metadata, syncer):
+            document = {"layout_created_at": layout.created_at, "layout": content}
             data = json.dumps(document, ensure_ascii=True).encode()
             files.commit(self.path / "layouts" / f"{digest}.json", [data], syncer)
         syncer.flush()
@@ -228,11 +228,12 @@ class Folder:
         self._unite(syncer)
 
     def _commit_as_one(
-        self, digest: str, content: Mapping[str, Any], metadata: bytes, syncer: files.Syncer
+        self, digest: str, layout: Layout, metadata: bytes, syncer: files.Syncer
     ) -> bool:
         """Write ``metadata.json`` with the layout in it, and give it the layout's name too."""
         document = json.loads(metadata)
-        document["layout"] = content
+        document["layout_created_at"] = layout.created_at
+        document["layout"] = layout.to_json()
         path = self.path / "metadata.json"
         if not files.commit(path, [_pretty(document)], syncer):
             return False
@@ -265,7 +266,8 @@ class Folder:
         last = parts[-1]
         union = Layout(last.version, last.axis_order, last.chunk_spec, bins, chunks, parts[0].created_at)
         digest = _digest(union.to_json())
-        data = json.dumps({"created_at": union.created_at, "layout": union.to_json()}).encode()
+        document = {"layout_created_at": union.created_at, "layout": union.to_json()}
+        data = json.dumps(document).encode()
         files.commit(self.path / "layouts" / f"{digest}.json", [data], syncer)
         syncer.flush()
         self.layouts[digest] = union
@@ -317,6 +319,7 @@ class Folder:
             if not isinstance(document, dict):
                 raise TypeError(f"expected an object, got {type(document).__name__}")
             document.pop("layout", None)
+            document.pop("layout_created_at", None)
             values = document["axis_values"]
             document["axis_values"] = {axis: [from_jsonable(v) for v in vs] for axis, vs in values.items()}
             document["metadata"] = from_jsonable(document["metadata"])

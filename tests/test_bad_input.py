@@ -1,0 +1,264 @@
+"""What is wrong is said: the error is the builtin one would catch, and names the way out."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chunk_memo import ChunkCache, ChunkMemo, OverlapWarning, StoreError, run
+
+AXES: dict[str, list[int]] = {"x": [1, 2, 3], "y": [10, 20]}
+
+
+def products(x: list[int], y: list[int]) -> list[int]:
+    """Return one output per point."""
+    return [i * j for i in x for j in y]
+
+
+def with_params(x: list[int], y: list[int], params: Any = None) -> list[int]:
+    """Return one output per point; params are taken and not used."""
+    return [0] * len(x) * len(y)
+
+
+def lacks_an_axis(x: list[int]) -> list[int]:
+    """Take one axis of two."""
+    return x
+
+
+def too_few(x: list[int], y: list[int]) -> list[int]:
+    """Return one output too few."""
+    return [0] * (len(x) * len(y) - 1)
+
+
+async def waits(x: list[int], y: list[int]) -> list[int]:
+    """Return a coroutine where outputs are expected."""
+    return products(x, y)
+
+
+def yields(x: list[int], y: list[int]) -> Any:
+    """Return a generator where outputs are expected."""
+    yield from products(x, y)
+
+
+def sweep(root: Path, function: Callable[..., Any] = products, **options: Any) -> Any:
+    """Return a decorated function over `AXES`."""
+    settings: dict[str, Any] = {"axis_values": AXES, "chunk_spec": {"x": 1}, "verbose": 0}
+    return ChunkMemo(root=root, **settings | options).cache()(function)
+
+
+def cache(root: Path, cache_id: str = "some", **options: Any) -> ChunkCache:
+    """Return a cache over `AXES`."""
+    settings: dict[str, Any] = {"axis_values": AXES, "chunk_spec": {"x": 1}, "verbose": 0}
+    return ChunkCache(root, cache_id, **settings | options)
+
+
+def damaged(root: Path) -> ChunkCache:
+    """Open a cache by its id alone whose metadata is not JSON."""
+    run(cache(root), products)
+    (root / "some" / "metadata.json").write_text("{", encoding="utf-8")
+    return ChunkCache.load_from_cache(root, "some")
+
+
+def in_a_file(root: Path) -> Any:
+    """Call with a root that is a file."""
+    (root / "file").write_text("", encoding="utf-8")
+    return sweep(root / "file")()
+
+
+def overlapping(root: Path, **options: Any) -> Path:
+    """Write a cache, then another of the same id."""
+    cache(root).write_metadata()
+    return cache(root, **options).write_metadata()
+
+
+@dataclass(frozen=True)
+class Bad:
+    """One thing that cannot be."""
+
+    does: Callable[[Path], object]
+    """Do it in a root."""
+    error: type[Exception]
+    """The builtin error that a user would catch."""
+    said: tuple[str, ...]
+    """Fragments of the message: the subject, what came, the way out."""
+
+
+BAD = {
+    "an empty axis": Bad(
+        lambda root: sweep(root, axis_values={"x": [], "y": [1]})(),
+        ValueError,
+        ("'x' has no values", "at least one"),
+    ),
+    "a text as an axis": Bad(
+        lambda root: sweep(root, axis_values={"x": "abc", "y": [1]})(),
+        ValueError,
+        ("'x'", "'abc'", "iterable of values"),
+    ),
+    "an unknown axis": Bad(
+        lambda root: cache(root).slice(z=1), KeyError, ("no axis 'z'", "['x', 'y']")
+    ),
+    "an unknown axis by index": Bad(
+        lambda root: sweep(root)(axis_indices={"z": 1}), KeyError, ("no axis 'z'", "['x', 'y']")
+    ),
+    "an index that is not there": Bad(
+        lambda root: sweep(root)(axis_indices={"x": 7}), IndexError, ("7", "'x'", "3 values")
+    ),
+    "a value that is not there": Bad(
+        lambda root: sweep(root)(x=[4]),
+        KeyError,
+        ("'x' has no value 4", "nearest is 3", "extend_cache=True"),
+    ),
+    **{
+        f"a chunk size of {size!r}": Bad(
+            lambda root, size=size: sweep(root, chunk_spec={"x": size})(),  # type: ignore[misc]
+            ValueError,
+            ("'x'", "integer of at least 1", f"got {size!r}"),
+        )
+        for size in (0, -1, 1.5, "2", True)
+    },
+    "a chunk size for an unknown axis": Bad(
+        lambda root: sweep(root, chunk_spec={"q": 1})(), KeyError, ("'q'", "['x', 'y']")
+    ),
+    "values and indices": Bad(
+        lambda root: sweep(root)(x=[1], axis_indices={"y": 0}),
+        ValueError,
+        ("axis_indices cannot be combined", "['x']", "use one"),
+    ),
+    "params twice": Bad(
+        lambda root: sweep(root, with_params)([1], [10], {"a": 1}, params={"a": 1}),
+        ValueError,
+        ("both positional and keyword", "give it once"),
+    ),
+    "axis arguments without axes": Bad(
+        lambda root: cache(root, axis_values={}, chunk_spec={}).slice(x=[1]),
+        ValueError,
+        ("Cannot pass axis arguments", "leave them out"),
+    ),
+    "a function that lacks an axis": Bad(
+        lambda root: sweep(root, lacks_an_axis)(), TypeError, ("lacks_an_axis", "axis 'y'")
+    ),
+    "a wrong number of outputs": Bad(
+        lambda root: sweep(root, too_few)(),
+        ValueError,
+        ("too_few", "2 points", "list of 1 output", "outputs="),
+    ),
+    "params without identity": Bad(
+        lambda root: sweep(root, with_params)(params={"a": object()}),
+        TypeError,
+        ("'a'", "no sound identity", "register_identity"),
+    ),
+    "an empty cache id": Bad(
+        lambda root: cache(root, ""), ValueError, ("cache_id", "non-empty", "params_to_cache_id")
+    ),
+    "a cache id that leaves the root": Bad(
+        lambda root: cache(root, "../x"), ValueError, ("'../x'", "params_to_cache_id")
+    ),
+    "a root that is a file": Bad(in_a_file, OSError, ("root", "is a file", "another root")),
+    "no such cache": Bad(
+        lambda root: ChunkCache.load_from_cache(root, "nope"),
+        FileNotFoundError,
+        ("no cache 'nope'", "axis_values"),
+    ),
+    "damaged metadata": Bad(damaged, ValueError, ("metadata.json", "damaged", "No result is lost")),
+    "an async function": Bad(
+        lambda root: sweep(root, waits), TypeError, ("waits", "async function", "return a list")
+    ),
+    "a generator function": Bad(
+        lambda root: sweep(root, yields), TypeError, ("yields", "generator", "return a list")
+    ),
+    "another chunk_spec, exclusively": Bad(
+        lambda root: overlapping(root, chunk_spec={"x": 2}, exclusive=True),
+        ValueError,
+        ("cache_id already exists with different chunk_spec", "'x'", "exclusive=False"),
+    ),
+    "other axis values, exclusively": Bad(
+        lambda root: overlapping(root, axis_values={"x": [1], "y": [10, 20]}, exclusive=True),
+        ValueError,
+        ("cache_id already exists with different axis_values", "'x'", "exclusive=False"),
+    ),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_what_is_wrong_is_said(tmp_path: Path, bad: Bad) -> None:
+    """The error is of the expected builtin class, and its message holds the expected parts."""
+    with pytest.raises(bad.error) as caught:
+        bad.does(tmp_path)
+    assert [] == [part for part in bad.said if part not in str(caught.value)]
+    assert type(caught.value).__module__ == "chunk_memo.errors"
+
+
+def test_an_overlap_is_warned_of(tmp_path: Path) -> None:
+    """``warn_on_overlap=True`` warns where ``exclusive=True`` would refuse, in the same words."""
+    with pytest.warns(OverlapWarning, match=r"cache_id already exists with different chunk_spec"):
+        overlapping(tmp_path, chunk_spec={"x": 2}, warn_on_overlap=True)
+
+
+def test_no_axes_is_one_point(tmp_path: Path) -> None:
+    """A function without axes has one output, which is stored like any other."""
+    calls = []
+
+    def answer(scale: int = 1) -> list[int]:
+        calls.append(scale)
+        return [42 * scale]
+
+    sweep_of_one = sweep(tmp_path, answer, axis_values={}, chunk_spec={})
+    assert [[42], [42]] == [sweep_of_one()[0], sweep_of_one()[0]]
+    assert [1] == calls
+
+
+def test_a_root_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where folders cannot be made the error is an OSError that names the root."""
+
+    def refuse(path: Any, *_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(OSError, match=r"cannot be written .*another root") as caught:
+        sweep(tmp_path / "readonly")()
+    assert str(tmp_path / "readonly") in str(caught.value)
+
+
+@pytest.mark.parametrize("stored", [0, 1])
+def test_a_full_disk_loses_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: int
+) -> None:
+    """When nothing can be written the error carries the output, and says what to do."""
+    function = sweep(tmp_path)
+    function(x=AXES["x"][:stored]) if stored else None
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        patch.setattr(os, "writev", full)
+        with pytest.raises(StoreError, match=r"could not be stored.*make room") as caught:
+            function()
+    assert errno.ENOSPC == caught.value.errno
+    assert products(AXES["x"], AXES["y"]) == caught.value.output
+    assert products(AXES["x"], AXES["y"]) == function()[0]
+
+
+def test_a_function_that_raises_is_told_where(tmp_path: Path) -> None:
+    """The exception reaches the caller with a note; the chunks finished before are kept."""
+
+    def fails_late(x: list[int], y: list[int]) -> list[int]:
+        if 2 in x:
+            raise ArithmeticError("boom")
+        return products(x, y)
+
+    function = sweep(tmp_path, fails_late)
+    with pytest.raises(ArithmeticError, match="boom") as caught:
+        function()
+    [note] = caught.value.__notes__
+    assert [] == [part for part in ("fails_late", "x=[2]", "y=[10, 20]") if part not in note]
+    assert 2 == function(x=[1])[1].cached_points
