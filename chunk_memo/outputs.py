@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chunk_memo.disk.encoding import decode, decode_array, encode, encode_array
+from chunk_memo.disk.encoding import decode, decode_array, encode, encode_array, widenable
 from chunk_memo.errors import OutputError
 from chunk_memo.grid import IntArray
 from chunk_memo.identity import canonical_bytes
@@ -656,6 +656,13 @@ class _Arrays:
         self._shape = shape
         self._out: Array | None = None
 
+    def takes(self, values: Array, *, wide: bool) -> bool:
+        """Tell whether these values are of the same shape and dtype, or may widen that."""
+        out = self._out
+        assert out is not None
+        same_shape = out.shape[len(self._shape) :] == values.shape[1:]
+        return same_shape and (out.dtype == values.dtype or wide)
+
     def put(self, cell: Cell, values: Array, points: IntArray | None) -> None:
         out = self._out
         if out is None:
@@ -688,7 +695,7 @@ class _Outputs:
 
     def put(self, cell: Cell, column: Column, points: IntArray | None, block: Block) -> None:
         together = column.pointwise and column.form == "list" and column.arrays
-        if together and (not self._arrays or _same_tree(self._tree, column)):
+        if together and (not self._arrays or self._fits(column)):
             self._tree = column.tree
             for name, array in column.arrays.items():
                 self._arrays.setdefault(name, _Arrays(self._shape)).put(cell, array, points)
@@ -699,6 +706,15 @@ class _Outputs:
             self._decoded = np.empty(self._shape, object)
         _scatter(self._decoded, cell, values, points)
         _scatter(self._have, cell, np.full(block.count, 2, np.int8), points)
+
+    def _fits(self, column: Column) -> bool:
+        """Tell whether rows of this column can be decoded together with those before, types kept."""
+        if self._tree is not column.tree and self._tree != column.tree:
+            return False
+        wide = widenable(column.tree)
+        return all(
+            self._arrays[name].takes(array, wide=name in wide) for name, array in column.arrays.items()
+        )
 
     def result(self, coords: Callable[[IntArray | None], Mapping[str, list[Any]]]) -> list[Any]:
         have = self._have.reshape(-1)
@@ -719,10 +735,6 @@ class _Outputs:
             array = array.reshape(-1, *array.shape[len(self._shape) :])
             arrays[name] = array if rows is None else array[rows]
         return decode(self._tree, arrays, count, coords=coords, allow_pickle=self._allow_pickle)
-
-
-def _same_tree(tree: Any, column: Column) -> bool:
-    return bool(tree is column.tree or tree == column.tree)
 
 
 class Collector:
