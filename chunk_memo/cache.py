@@ -338,9 +338,7 @@ class ChunkCache:
         _check_root(self.root)
         folder = Folder(Path(os.path.abspath(self.root)) / self.cache_id, self.version)
         naming = Naming(self.params, self.chunk_hash_fn, self.path_fn)
-        store = ChunkStore(
-            folder, self.cache_id, naming, allow_pickle=self.allow_pickle, title=self.name
-        )
+        store = ChunkStore(folder, self.cache_id, naming, allow_pickle=self.allow_pickle, title=self.name)
         self._state = _State(folder, store, grid)
         if self.exclusive or self.warn_on_overlap:
             self._check_overlap()
@@ -434,9 +432,7 @@ class ChunkCache:
             return self._view
         return _narrowed(self._view, select(_grid_of(self._view, self.grid), axes, axis_indices))
 
-    def slice(
-        self, *, axis_indices: Mapping[str, Any] | None = None, **axes: Any
-    ) -> ChunkCache:
+    def slice(self, *, axis_indices: Mapping[str, Any] | None = None, **axes: Any) -> ChunkCache:
         """Return a view of this cache that covers some of its points.
 
         Parameters
@@ -501,9 +497,7 @@ class ChunkCache:
         seconds, size = self._means() if groups and not nothing else (None, None)
         return Plan(selection, cells, states, missing, groups, seconds, size)
 
-    def _reason(
-        self, selection: Selection, cell: Cell, new: list[str], stored: int, nothing: bool
-    ) -> str:
+    def _reason(self, selection: Selection, cell: Cell, new: list[str], stored: int, nothing: bool) -> str:
         if nothing:
             return "nothing is stored for these params"
         if stored:
@@ -922,17 +916,13 @@ class ChunkCache:
             }
             yield Layout(self.version, grid.order, grid.sizes, values, None, now)
 
-    def _ref(
-        self, cell: Cell, order: tuple[str, ...], choice: tuple[int, ...], bins: Bins
-    ) -> ChunkRef:
+    def _ref(self, cell: Cell, order: tuple[str, ...], choice: tuple[int, ...], bins: Bins) -> ChunkRef:
         numbers = tuple(axis.bins[i] for axis, i in zip(cell.axes, choice, strict=True))
         return self._state.store.ref(order, numbers, bins)
 
     # --- growing -------------------------------------------------------------------------------------------
 
-    def extend_axis_values(
-        self, axis_values: Mapping[str, Any], *, write_metadata: bool = True
-    ) -> None:
+    def extend_axis_values(self, axis_values: Mapping[str, Any], *, write_metadata: bool = True) -> None:
         """Append values that the axes do not have yet.
 
         Parameters
@@ -990,8 +980,10 @@ class ChunkCache:
             cache = self.with_axis_values(axis_values_override)
         if extend_cache and axes:
             cache = cache.with_axis_values(
-                {a.name: [*a.values, *new_values(a, axes[a.name])[0]] if a.name in axes else a.values
-                 for a in cache.grid.axes}
+                {
+                    a.name: [*a.values, *new_values(a, axes[a.name])[0]] if a.name in axes else a.values
+                    for a in cache.grid.axes
+                }
             )
         selection = cache.selection(axes, axis_indices)
         plan = cache.plan(selection)
@@ -1177,9 +1169,7 @@ class ChunkCache:
         """
         return self._ref_of_key(chunk_key).name
 
-    def chunk_hashes_for(
-        self, *, axis_indices: Mapping[str, Any] | None = None, **axes: Any
-    ) -> list[str]:
+    def chunk_hashes_for(self, *, axis_indices: Mapping[str, Any] | None = None, **axes: Any) -> list[str]:
         """Return the names of the files of the chunks that a request touches, in grid order.
 
         Parameters
@@ -1507,7 +1497,11 @@ class ChunkCache:
         list of dict
             As :meth:`discover_caches`.
         """
-        sizes = None if chunk_spec is None else {n: s["size"] if isinstance(s, Mapping) else s for n, s in chunk_spec.items()}
+        sizes = (
+            None
+            if chunk_spec is None
+            else {n: s["size"] if isinstance(s, Mapping) else s for n, s in chunk_spec.items()}
+        )
         fitting = []
         for entry in cls.discover_caches(root):
             known = entry["metadata"]
@@ -1524,9 +1518,7 @@ class ChunkCache:
         return fitting
 
     @classmethod
-    def load_from_cache(
-        cls, root: str | os.PathLike[str], cache_id: str, **options: Any
-    ) -> ChunkCache:
+    def load_from_cache(cls, root: str | os.PathLike[str], cache_id: str, **options: Any) -> ChunkCache:
         """Open a cache with the axis values that it has on disk.
 
         Parameters
@@ -1805,8 +1797,7 @@ def _covers(known: Mapping[str, list[Any]], asked: Mapping[str, Any], *, superse
             canonical_many(known[name]) == list(axis.keys) for name, axis in axes.items()
         )
     return all(
-        name in known and set(axis.keys) <= set(canonical_many(known[name]))
-        for name, axis in axes.items()
+        name in known and set(axis.keys) <= set(canonical_many(known[name])) for name, axis in axes.items()
     )
 
 

@@ -424,9 +424,7 @@ class ChunkStore:
             self.set_aside(path, ref, chunk.file_id, str(error))
             return None
 
-    def everything(
-        self, ref: ChunkRef, chunk: chunkfile.Chunk
-    ) -> tuple[Block, IntArray | None]:
+    def everything(self, ref: ChunkRef, chunk: chunkfile.Chunk) -> tuple[Block, IntArray | None]:
         """Return all that a file holds.
 
         Parameters
@@ -820,11 +818,15 @@ class _Rows:
         count = math.prod(len(v) for v in values)
         return Block(kind, count, columns, PointCoords(ref.order, values))
 
-    def _column(self, form: str, tree: Any, pointwise: bool, where: Mapping[str, str], straight: bool) -> Column:
+    def _column(
+        self, form: str, tree: Any, pointwise: bool, where: Mapping[str, str], straight: bool
+    ) -> Column:
         if not pointwise:
             arrays = {label: self._chunk.array(name) for label, name in where.items()}
             column = Column(form, tree, arrays, False)
-            objects = column.objects(self._ref.points, self._own_coords(), allow_pickle=self._store.allow_pickle)
+            objects = column.objects(
+                self._ref.points, self._own_coords(), allow_pickle=self._store.allow_pickle
+            )
             return Column("objects", None, {"": self._taken(objects.reshape(self._sizes))}, True)
         if self._picks is None and straight:
             arrays = {label: self._chunk.array(name) for label, name in where.items()}

@@ -89,19 +89,13 @@ class Axis:
         Axis
             A new axis, or this one where there is nothing to append.
         """
-        fresh = {
-            key: value for key, value in zip(keys, values, strict=True) if key not in self.lookup
-        }
+        fresh = {key: value for key, value in zip(keys, values, strict=True) if key not in self.lookup}
         if not fresh:
             return self
-        return _axis_from(
-            self.name, (*self.values, *fresh.values()), (*self.keys, *fresh), dict(self.lookup)
-        )
+        return _axis_from(self.name, (*self.values, *fresh.values()), (*self.keys, *fresh), dict(self.lookup))
 
 
-def _axis_from(
-    name: str, values: tuple[Any, ...], keys: tuple[bytes, ...], lookup: dict[bytes, int]
-) -> Axis:
+def _axis_from(name: str, values: tuple[Any, ...], keys: tuple[bytes, ...], lookup: dict[bytes, int]) -> Axis:
     for position in range(len(lookup), len(keys)):
         lookup[keys[position]] = position
     return Axis(name, values, keys, lookup)
@@ -274,9 +268,7 @@ class Grid:
 
     Examples
     --------
-    >>> grid = Grid(
-    ...     (make_axis("strat", ["a", "b"]), make_axis("s", [1, 2, 3])), {"strat": 1, "s": 2}
-    ... )
+    >>> grid = Grid((make_axis("strat", ["a", "b"]), make_axis("s", [1, 2, 3])), {"strat": 1, "s": 2})
     >>> grid.shape, grid.points
     ((2, 3), 6)
     """
@@ -613,9 +605,7 @@ class Bins:
             Positions in the axis, in declared order.
         """
         table = self.of(axis.name)
-        return [
-            position for position, key in enumerate(axis.keys) if not self._has_regular(table, key)
-        ]
+        return [position for position, key in enumerate(axis.keys) if not self._has_regular(table, key)]
 
     @staticmethod
     def _has_regular(table: AxisBins, key: bytes) -> bool:
@@ -679,9 +669,7 @@ def enumerate_boxes(
         if seen[where].any():
             point = tuple(int(i) for i in np.argwhere(seen & _mask(grid.shape, where))[0])
             at = {axis.name: axis.values[i] for axis, i in zip(grid.axes, point, strict=True)}
-            raise SpecError(
-                f"chunk_enumerator returned chunks that overlap at {at}; chunks must be disjoint"
-            )
+            raise SpecError(f"chunk_enumerator returned chunks that overlap at {at}; chunks must be disjoint")
         seen[where] = 1
     return boxes
 
@@ -696,8 +684,7 @@ def _box(key: ChunkKey, grid: Grid) -> dict[str, list[int]]:
     parts = {name: list(values) for name, values in key}
     if set(parts) != set(grid.order) or any(not values for values in parts.values()):
         raise SpecError(
-            f"chunk_enumerator must return chunk keys with values for each of {list(grid.order)},"
-            f" got {key!r}"
+            f"chunk_enumerator must return chunk keys with values for each of {list(grid.order)}, got {key!r}"
         )
     box = {}
     for axis in grid.axes:

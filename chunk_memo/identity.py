@@ -320,8 +320,7 @@ def params_to_cache_id(params: Mapping[str, Any]) -> str:
     for key in params:
         if not isinstance(key, str):
             raise IdentityError(
-                f"'params' has a key that is no str: expected names, got {key!r}; "
-                f"use {str(key)!r} instead"
+                f"'params' has a key that is no str: expected names, got {key!r}; use {str(key)!r} instead"
             )
     return xxhash.xxh3_128_hexdigest(canonical_bytes(dict(params), "params"))
 
@@ -357,8 +356,7 @@ def register_identity(type: type, function: Callable[[Any], Any]) -> None:
         raise IdentityError(f"'type' must be a class, got {type!r}")
     if type is object or type in _LEAVES or type in _NODES:
         raise IdentityError(
-            f"'{type.__name__}' has an identity already, which cannot be replaced; "
-            f"register a subclass of it"
+            f"'{type.__name__}' has an identity already, which cannot be replaced; register a subclass of it"
         )
     _REGISTERED[type] = function
 
@@ -633,9 +631,7 @@ def _encode(value: Any, walk: _Walk) -> bytes:
     if id(value) in active:
         return _refuse(value, walk, "it holds itself; pass a value without a cycle")
     if len(active) >= MAX_DEPTH:
-        return _refuse(
-            value, walk, f"it is nested over {MAX_DEPTH} levels deep; pass a flatter one"
-        )
+        return _refuse(value, walk, f"it is nested over {MAX_DEPTH} levels deep; pass a flatter one")
     encoder = _NODES.get(kind) or _encoder_of(value)
     active.append(id(value))
     data = encoder(value, walk)
@@ -827,9 +823,7 @@ def _attrs(value: Any, walk: _Walk) -> bytes:
 
 def _namedtuple(value: Any, walk: _Walk) -> bytes:
     names = _leaf_tuple(value._fields)
-    parts = [
-        _encode_at(part, walk, f".{name}") for name, part in zip(value._fields, value, strict=True)
-    ]
+    parts = [_encode_at(part, walk, f".{name}") for name, part in zip(value._fields, value, strict=True)]
     return _record("namedtuple", [_class_name(type(value), walk), names, *parts])
 
 
@@ -906,9 +900,7 @@ _BASES: Final[dict[type, Callable[[Any], Any]]] = {
     frozenset: lambda value: frozenset(frozenset.__iter__(value)),
     dict: lambda value: dict(dict.items(value)),
     collections.OrderedDict: lambda value: collections.OrderedDict([*value.items()]),
-    collections.defaultdict: lambda value: collections.defaultdict(
-        value.default_factory, dict.items(value)
-    ),
+    collections.defaultdict: lambda value: collections.defaultdict(value.default_factory, dict.items(value)),
     collections.deque: lambda value: collections.deque([*value], value.maxlen),
 }
 
@@ -967,9 +959,7 @@ def _encoder_of(value: Any) -> _Encoder:
 _MANTISSA: Final = int(np.finfo(np.longdouble).nmant)
 _LONG_KIND: Final = {52: "", 63: "x87", 112: "quad", 105: "double-double"}.get(_MANTISSA, "other")
 _LONG_BYTES: Final = 10 if _LONG_KIND == "x87" else np.dtype(np.longdouble).itemsize
-_DTYPE_TEXT: Final = re.compile(
-    r"b1|[iu][1248]|f[248]|c8|c16|[SUV]\d{1,9}|[mM]8(\[\d*[a-zA-Zμ]+\])?"
-)
+_DTYPE_TEXT: Final = re.compile(r"b1|[iu][1248]|f[248]|c8|c16|[SUV]\d{1,9}|[mM]8(\[\d*[a-zA-Zμ]+\])?")
 
 
 def _is_long(dtype: np.dtype[Any]) -> bool:
@@ -1172,9 +1162,7 @@ def _xarray(value: Any, walk: _Walk) -> bytes:
 
     if type(value) is xr.DataArray:
         coords = {name: coord.variable for name, coord in value.coords.items()}
-        return _made_of(
-            "xarray.DataArray", walk, name=value.name, variable=value.variable, coords=coords
-        )
+        return _made_of("xarray.DataArray", walk, name=value.name, variable=value.variable, coords=coords)
     if type(value) is xr.Dataset:
         names: Any = {*value.coords}
         named, attrs = dict(value.variables), dict(value.attrs)
@@ -1647,9 +1635,7 @@ def _code_bytes(code: types.CodeType) -> bytes:
     parts += [_leaf_tuple(some) for some in names]
     walk = _Walk()
     for const in code.co_consts:
-        parts.append(
-            _code_bytes(const) if isinstance(const, types.CodeType) else _encode(const, walk)
-        )
+        parts.append(_code_bytes(const) if isinstance(const, types.CodeType) else _encode(const, walk))
     return _record("code", parts)
 
 
@@ -1706,9 +1692,7 @@ def _twin(code: types.CodeType, compiled: list[types.CodeType]) -> types.CodeTyp
         shared = len(places.intersection(each.co_positions()))
         return -shared, abs(each.co_firstlineno - code.co_firstlineno)
 
-    return min(
-        (each for each in compiled if _code_bytes(each) == wanted), key=distance, default=None
-    )
+    return min((each for each in compiled if _code_bytes(each) == wanted), key=distance, default=None)
 
 
 def _node_of(code: types.CodeType, nodes: list[_FunctionNode]) -> _FunctionNode | None:
@@ -1769,9 +1753,7 @@ def _code_tree(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from _code_tree(const)
 
 
-_IGNORED_FIELDS: Final = frozenset(
-    {"ctx", "kind", "type_comment", "type_ignores", "type_params", "returns"}
-)
+_IGNORED_FIELDS: Final = frozenset({"ctx", "kind", "type_comment", "type_ignores", "type_params", "returns"})
 
 
 def _tree_bytes(node: _FunctionNode) -> bytes:
@@ -1821,9 +1803,7 @@ _Fields = list[tuple[str, Any]]
 def _node(item: ast.AST | _Top, in_class: bool, declared: set[str]) -> tuple[str, _Fields, bool]:
     """Return a node's name, the fields that count, and whether they lie in a class's body."""
     if isinstance(item, _Top):
-        args = [
-            (name, value) for name, value in _plain_fields(item.node.args) if "defaults" not in name
-        ]
+        args = [(name, value) for name, value in _plain_fields(item.node.args) if "defaults" not in name]
         body = item.node.body
         kept = body if isinstance(body, ast.expr) else _body(body, declared, in_class=False)
         return type(item.node).__name__, [*args, ("body", kept)], False
@@ -1878,9 +1858,7 @@ def _body(statements: list[ast.stmt], declared: set[str], in_class: bool) -> lis
     return _without_annotations(statements, declared, in_class)
 
 
-def _without_annotations(
-    statements: list[ast.stmt], declared: set[str], in_class: bool
-) -> list[ast.stmt]:
+def _without_annotations(statements: list[ast.stmt], declared: set[str], in_class: bool) -> list[ast.stmt]:
     kept = [
         each
         for each in statements
@@ -2126,18 +2104,13 @@ def _read_field(reader: _Reader, depth: int) -> _Field:
     return _Field(name, described, shape)
 
 
-def _read_elements(
-    reader: _Reader, described: Any, shape: tuple[int, ...], depth: int
-) -> np.ndarray | None:
+def _read_elements(reader: _Reader, described: Any, shape: tuple[int, ...], depth: int) -> np.ndarray | None:
     """Return an array of what follows, or None where this machine has no such dtype."""
     count = math.prod(shape)
     if count > len(reader.data) and not getattr(described, "itemsize", 0):
         raise _malformed(f"{count} elements without a size")  # which NumPy would walk over
     if isinstance(described, list):
-        columns = [
-            _read_elements(reader, field.described, shape + field.shape, depth)
-            for field in described
-        ]
+        columns = [_read_elements(reader, field.described, shape + field.shape, depth) for field in described]
         return _joined_columns(described, columns, shape)
     if isinstance(described, str):
         width = 10 if described.endswith("x87") else 16
@@ -2154,9 +2127,7 @@ def _read_elements(
 def _joined_columns(
     fields: list[_Field], columns: list[np.ndarray | None], shape: tuple[int, ...]
 ) -> np.ndarray | None:
-    known = [
-        (field, column) for field, column in zip(fields, columns, strict=True) if column is not None
-    ]
+    known = [(field, column) for field, column in zip(fields, columns, strict=True) if column is not None]
     if len(known) < len(fields):
         return None
     array = np.empty(shape, [(field.name, column.dtype, field.shape) for field, column in known])
@@ -2165,9 +2136,7 @@ def _joined_columns(
     return array
 
 
-def _read_objects(
-    reader: _Reader, dtype: np.dtype[Any], shape: tuple[int, ...], depth: int
-) -> np.ndarray:
+def _read_objects(reader: _Reader, dtype: np.dtype[Any], shape: tuple[int, ...], depth: int) -> np.ndarray:
     count = math.prod(shape)
     if count > len(reader.data) - reader.at:
         raise _malformed(f"{count} objects in {len(reader.data) - reader.at} bytes")

@@ -150,9 +150,7 @@ class ChunkMemo:
     def _grid(self, order: Sequence[str]) -> Grid:
         order = tuple(order) or tuple(sorted(self._axes))
         if sorted(order) != sorted(self._axes):
-            raise SpecError(
-                f"axis_order must name each of {sorted(self._axes)} once, got {list(order)}"
-            )
+            raise SpecError(f"axis_order must name each of {sorted(self._axes)} once, got {list(order)}")
         return Grid(tuple(self._axes[name] for name in order), self._sizes)
 
     def cache_for_params(self, params: Mapping[str, Any]) -> ChunkCache:
@@ -208,9 +206,7 @@ class ChunkMemo:
         **options: Any,
     ) -> ChunkCache:
         given = {**self._options, **{k: v for k, v in options.items() if v is not None}}
-        return ChunkCache(
-            self.root, cache_id, metadata, grid=self._grid(order), identity=identity, **given
-        )
+        return ChunkCache(self.root, cache_id, metadata, grid=self._grid(order), identity=identity, **given)
 
     # --- decorators ----------------------------------------------------------------------------------------
 
@@ -432,9 +428,7 @@ class ChunkMemo:
         return memo
 
 
-def _known(
-    root: Path, params: Mapping[str, Any], version: str, *, needed: bool
-) -> dict[str, Any] | None:
+def _known(root: Path, params: Mapping[str, Any], version: str, *, needed: bool) -> dict[str, Any] | None:
     """Return what is known of a cache on disk."""
     cache_id = params_to_cache_id(params)
     folder = Folder(root / cache_id, version)
@@ -597,7 +591,9 @@ class _Sweep:
     def _taken_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         """Tell axis values, params and options of the call from each other."""
         options = {
-            name: kwargs.pop(name) for name in _CALL_OPTIONS if name in kwargs and name not in self._parameters
+            name: kwargs.pop(name)
+            for name in _CALL_OPTIONS
+            if name in kwargs and name not in self._parameters
         }
         kwargs = self._with_params(args, kwargs)
         bound = self._signature.bind_partial(*args, **kwargs)
@@ -650,7 +646,10 @@ class _Sweep:
         bound = inspect.BoundArguments(self._signature, {})  # type: ignore[arg-type]
         for name, parameter in self._parameters.items():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                more = {**params.get(name, {}), **{a: v for a, v in axes.items() if a not in self._parameters}}
+                more = {
+                    **params.get(name, {}),
+                    **{a: v for a, v in axes.items() if a not in self._parameters},
+                }
                 bound.arguments[name] = more
             elif name in arguments:
                 bound.arguments[name] = arguments[name]

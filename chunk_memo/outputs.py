@@ -137,9 +137,7 @@ class Column:
     pointwise: bool
     """Whether rows can be taken without looking at the tree."""
 
-    def objects(
-        self, count: int, coords: Mapping[str, list[Any]], *, allow_pickle: bool
-    ) -> Array:
+    def objects(self, count: int, coords: Mapping[str, list[Any]], *, allow_pickle: bool) -> Array:
         """Return the outputs of this column as an array of objects.
 
         Parameters
@@ -750,9 +748,7 @@ class Collector:
         Whether to keep an entry per cell, as a ``collate_fn`` wants them.
     """
 
-    def __init__(
-        self, selection: Selection, *, allow_pickle: bool = False, by_chunk: bool = False
-    ) -> None:
+    def __init__(self, selection: Selection, *, allow_pickle: bool = False, by_chunk: bool = False) -> None:
         self._selection = selection
         self._allow_pickle = allow_pickle
         self._shape = selection.shape
@@ -780,7 +776,11 @@ class Collector:
             self._of_chunk(rank, cell).add(rank, cell.alone(), block, points)
             return
         self._kinds.add(block.kind)
-        if len(self._kinds) > 1 and not self._kinds <= {"list", "point"} and not self._kinds <= {"grid", "flat"}:
+        if (
+            len(self._kinds) > 1
+            and not self._kinds <= {"list", "point"}
+            and not self._kinds <= {"grid", "flat"}
+        ):
             raise OutputError(
                 f"this cache holds outputs of the kinds {sorted(self._kinds)}, which cannot become one result;"
                 f" ask for them apart, or compute them under one kind with outputs="
@@ -803,15 +803,11 @@ class Collector:
             self._by_chunk[rank] = Collector(part, allow_pickle=self._allow_pickle)
         return self._by_chunk[rank]
 
-    def _put(
-        self, name: Any, column: Column, cell: Cell, block: Block, points: IntArray | None
-    ) -> None:
+    def _put(self, name: Any, column: Column, cell: Cell, block: Block, points: IntArray | None) -> None:
         target = self._columns.get(name)
         if target is None:
             target = (
-                _Arrays(self._shape)
-                if column.form == "array"
-                else _Outputs(self._shape, self._allow_pickle)
+                _Arrays(self._shape) if column.form == "array" else _Outputs(self._shape, self._allow_pickle)
             )
             self._columns[name] = target
         if isinstance(target, _Outputs):

@@ -325,18 +325,14 @@ class ProtocolCache:
 
     def _points(self, selection: Selection, cell: Cell) -> Iterator[dict[str, Any]]:
         values = [
-            [asked[i] for i in axis.source]
-            for asked, axis in zip(selection.values, cell.axes, strict=True)
+            [asked[i] for i in axis.source] for asked, axis in zip(selection.values, cell.axes, strict=True)
         ]
         for point in itertools.product(*values):
             yield dict(zip(selection.order, point, strict=True))
 
-    def _listed(
-        self, selection: Selection, cell: Cell, points: IntArray, outputs: list[Any]
-    ) -> Block:
+    def _listed(self, selection: Selection, cell: Cell, points: IntArray, outputs: list[Any]) -> Block:
         values = [
-            [asked[i] for i in axis.source]
-            for asked, axis in zip(selection.values, cell.axes, strict=True)
+            [asked[i] for i in axis.source] for asked, axis in zip(selection.values, cell.axes, strict=True)
         ]
         coords = PointCoords(selection.order, values, points)
         return make_block(outputs, coords, (len(outputs),), name=self.name, outputs="list")

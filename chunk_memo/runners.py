@@ -104,9 +104,7 @@ class CacheVerbs(Protocol):
     def settle(self) -> bool:
         """Look for what other processes stored; tell whether reading again is worth it."""
 
-    def tasks(
-        self, selection: Selection, missing: Sequence[tuple[int, Cell, Any]]
-    ) -> Iterator[Task]:
+    def tasks(self, selection: Selection, missing: Sequence[tuple[int, Cell, Any]]) -> Iterator[Task]:
         """Cut missing points into calls."""
 
     def block(self, task: Task, output: Any) -> Block:
@@ -182,9 +180,7 @@ class _Engine:
             return
         started = time.perf_counter()
         total, cached = reading.total_points, reading.cached_points
-        self.emit(
-            RunStarted(self.cache.name, self.cache.cache_id, reading.total_chunks, total, cached)
-        )
+        self.emit(RunStarted(self.cache.name, self.cache.cache_id, reading.total_chunks, total, cached))
         complete = False
         try:
             with self.cache.syncer() as syncer:
@@ -244,9 +240,7 @@ class _Engine:
                 self.emit(PointFailed(task.ref.name, arguments, error))
             raise
 
-    def _store(
-        self, task: Task, block: Block, seconds: float, syncer: Syncer, collecting: bool
-    ) -> int:
+    def _store(self, task: Task, block: Block, seconds: float, syncer: Syncer, collecting: bool) -> int:
         """Store a block; where that fails, a collecting run goes on and reports it at its end."""
         try:
             return self.cache.store_block(task, block, seconds, syncer)

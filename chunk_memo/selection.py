@@ -37,9 +37,7 @@ class Selection:
     Examples
     --------
     >>> from chunk_memo.grid import Grid, make_axis
-    >>> grid = Grid(
-    ...     (make_axis("strat", ["a", "b"]), make_axis("s", [1, 2, 3])), {"strat": 1, "s": 2}
-    ... )
+    >>> grid = Grid((make_axis("strat", ["a", "b"]), make_axis("s", [1, 2, 3])), {"strat": 1, "s": 2})
     >>> selection = select(grid, {"s": [3, 1]})
     >>> selection
     Selection(strat: 2, s: 2)
@@ -100,9 +98,7 @@ def select(
     """
     if not grid.axes and (axes or axis_indices):
         named = sorted([*(axes or {}), *(axis_indices or {})])
-        raise SpecError(
-            f"Cannot pass axis arguments {named} to a cache without axes; leave them out"
-        )
+        raise SpecError(f"Cannot pass axis arguments {named} to a cache without axes; leave them out")
     if axes and axis_indices:
         raise SpecError(
             f"axis_indices cannot be combined with axis values; got values for {sorted(axes)} and indices"
@@ -116,14 +112,10 @@ def select(
             chosen.append(_by_value(axis, axes[axis.name]))
         elif axis_indices and axis.name in axis_indices:
             positions = _by_index(axis, axis_indices[axis.name])
-            chosen.append(
-                (tuple(axis.values[i] for i in positions), tuple(axis.keys[i] for i in positions))
-            )
+            chosen.append((tuple(axis.values[i] for i in positions), tuple(axis.keys[i] for i in positions)))
         else:
             chosen.append((axis.values, axis.keys))
-    return Selection(
-        grid.order, tuple(values for values, _ in chosen), tuple(keys for _, keys in chosen)
-    )
+    return Selection(grid.order, tuple(values for values, _ in chosen), tuple(keys for _, keys in chosen))
 
 
 def new_values(axis: Axis, argument: Any) -> tuple[list[Any], list[bytes]]:
@@ -150,9 +142,7 @@ def new_values(axis: Axis, argument: Any) -> tuple[list[Any], list[bytes]]:
 def _by_value(axis: Axis, argument: Any) -> tuple[tuple[Any, ...], tuple[bytes, ...]]:
     values = _read(axis, argument)
     if not values:
-        raise SpecError(
-            f"no values were asked for along axis {axis.name!r}; leave it out to ask for all"
-        )
+        raise SpecError(f"no values were asked for along axis {axis.name!r}; leave it out to ask for all")
     keys = canonical_many(values)
     for value, key in zip(values, keys, strict=True):
         if key not in axis.lookup:
@@ -230,9 +220,7 @@ def _by_index(axis: Axis, argument: Any) -> list[int]:
 
 def _by_mask(axis: Axis, mask: Any) -> list[int]:
     if mask.shape != (len(axis),):
-        raise SpecError(
-            f"a mask for axis {axis.name!r} must have the shape ({len(axis)},), got {mask.shape}"
-        )
+        raise SpecError(f"a mask for axis {axis.name!r} must have the shape ({len(axis)},), got {mask.shape}")
     return [int(i) for i in np.flatnonzero(mask)]
 
 
@@ -433,9 +421,7 @@ class Cell:
         def rank(choice: tuple[int, ...]) -> tuple[bool, list[bytes]]:
             return not self._named(choice, bins, order), self._digests(choice, bins, order)
 
-        allowed = [
-            c for c in choices if self._named(c, bins, order) or self._regular(c, bins, order)
-        ]
+        allowed = [c for c in choices if self._named(c, bins, order) or self._regular(c, bins, order)]
         return sorted(allowed, key=rank)
 
     def rank(self, bins: Bins, order: tuple[str, ...]) -> int:
@@ -488,8 +474,7 @@ class Cells:
         self.selection = selection
         self.bins = bins
         self.axes = tuple(
-            AxisCells(bins.of(name), keys)
-            for name, keys in zip(selection.order, selection.keys, strict=True)
+            AxisCells(bins.of(name), keys) for name, keys in zip(selection.order, selection.keys, strict=True)
         )
 
     @property

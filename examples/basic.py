@@ -106,9 +106,7 @@ def direct(root):
     tell(diag)
 
     headline("auto_load: the broad cache serves a narrower grid")
-    memo = auto_load(
-        root=root, params=params, axis_values={"strat": ["aaa"], "s": [3]}, allow_superset=True
-    )
+    memo = auto_load(root=root, params=params, axis_values={"strat": ["aaa"], "s": [3]}, allow_superset=True)
     output, diag = run(memo.cache_for_params(params), work)
     print(output)
     tell(diag)

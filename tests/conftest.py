@@ -13,9 +13,7 @@ from hypothesis import HealthCheck, settings
 
 # A shared machine can be slow at any moment: neither an example's duration nor the time it takes
 # to draw one says anything about the code, so no deadline and no check on slow generation.
-settings.register_profile(
-    "ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", settings.get_profile("ci"), max_examples=10_000)
 
 _LONG_TIMEOUT = 4 * 3600

@@ -209,9 +209,7 @@ def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
-values: st.SearchStrategy[Any] = st.recursive(
-    st.one_of(*_LEAVES, arrays()), _containers, max_leaves=8
-)
+values: st.SearchStrategy[Any] = st.recursive(st.one_of(*_LEAVES, arrays()), _containers, max_leaves=8)
 """Any output that needs no pickle."""
 
 

@@ -100,9 +100,7 @@ BAD = {
         ValueError,
         ("'x'", "'abc'", "iterable of values"),
     ),
-    "an unknown axis": Bad(
-        lambda root: cache(root).slice(z=1), KeyError, ("no axis 'z'", "['x', 'y']")
-    ),
+    "an unknown axis": Bad(lambda root: cache(root).slice(z=1), KeyError, ("no axis 'z'", "['x', 'y']")),
     "an unknown axis by index": Bad(
         lambda root: sweep(root)(axis_indices={"z": 1}), KeyError, ("no axis 'z'", "['x', 'y']")
     ),
@@ -213,9 +211,7 @@ def test_no_axes_is_one_point(tmp_path: Path) -> None:
     assert [1] == calls
 
 
-def test_a_root_that_cannot_be_written_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where folders cannot be made the error is an OSError that names the root."""
 
     def refuse(path: Any, *_: Any, **__: Any) -> None:
@@ -228,9 +224,7 @@ def test_a_root_that_cannot_be_written_is_named(
 
 
 @pytest.mark.parametrize("stored", [0, 1])
-def test_a_full_disk_loses_no_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: int
-) -> None:
+def test_a_full_disk_loses_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: int) -> None:
     """When nothing can be written the error carries the output, and says what to do."""
     function = sweep(tmp_path)
     function(x=AXES["x"][:stored]) if stored else None

@@ -286,9 +286,7 @@ class TestRoundTrip:
         with chunkfile.load(big_file.path) as chunk:
             assert_same(big_file.value[start:stop], chunk.rows("value", start, stop))
 
-    def test_rows_read_only_their_blocks(
-        self, big_file: BigFile, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_rows_read_only_their_blocks(self, big_file: BigFile, monkeypatch: pytest.MonkeyPatch) -> None:
         """A row costs one block of 64 KiB, not the array."""
         read: list[int] = []
         true_pread = files.pread_into
@@ -342,9 +340,7 @@ class TestRoundTrip:
             f"chunkfile.load({str(path)!r}).array('value'); chunkfile.verify({str(path)!r}); "
             "print('h5py' in sys.modules)"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert "False" == done.stdout.strip()
 
     def test_max_bytes(self, big_file: BigFile) -> None:
@@ -433,9 +429,7 @@ def assert_scales_are_attached(content: Content, data: bytes) -> None:
     """Every axis of every array in the root group has one scale, that of its dimension."""
     document = constant_of(data)
     with h5py.File(io.BytesIO(data)) as file:
-        scales = {
-            file[name].id.__hash__(): name for name in file if isinstance(file[name], h5py.Dataset)
-        }
+        scales = {file[name].id.__hash__(): name for name in file if isinstance(file[name], h5py.Dataset)}
         assert len(scales) == len([n for n in file if n != "_raw"])
         for entry in document["arrays"]:
             dataset = file[entry["path"]]
@@ -572,9 +566,7 @@ class TestOtherReaders:
     )
     def test_coordinates(self, tmp_path: Path, engine: Any, coord: np.ndarray[Any, Any]) -> None:
         """Coordinates of every kind that netCDF has are the coordinates of the dataset."""
-        content = Content(
-            {}, b"", {"v": np.zeros(3)}, {"v": ("my axis",)}, {"my axis": coord}, 0, 0.0
-        )
+        content = Content({}, b"", {"v": np.zeros(3)}, {"v": ("my axis",)}, {"my axis": coord}, 0, 0.0)
         with xr.open_dataset(saved(tmp_path, written(content)), engine=engine) as dataset:
             assert ["my_axis"] == list(dataset.coords)
             assert "my axis" == dataset["my_axis"].attrs["long_name"]
@@ -606,10 +598,7 @@ class TestOtherReaders:
         content = replace(
             content,
             coords={readable_names[name]: c for name, c in content.coords.items()},
-            dims={
-                name: tuple(readable_names[dim] for dim in dims)
-                for name, dims in content.dims.items()
-            },
+            dims={name: tuple(readable_names[dim] for dim in dims) for name, dims in content.dims.items()},
         )
         if len(content.coords) == len(readable_names):
             assert_scales_are_attached(content, written(content))
@@ -739,9 +728,9 @@ def read_all(chunk: chunkfile.Chunk) -> tuple[Any, ...]:
     """Read everything that a chunk can tell."""
     arrays = [(name, chunk.dims[name], chunk.array(name)) for name in chunk.names]
     coords = [(name, chunk.coords(name)) for name in chunk.sizes]
-    plain = [
-        (name, dims, array.dtype.str, array.shape, array.tobytes()) for name, dims, array in arrays
-    ] + [(name, None, array.dtype.str, array.shape, array.tobytes()) for name, array in coords]
+    plain = [(name, dims, array.dtype.str, array.shape, array.tobytes()) for name, dims, array in arrays] + [
+        (name, None, array.dtype.str, array.shape, array.tobytes()) for name, array in coords
+    ]
     return (chunk.constant, chunk.identity, chunk.created_at, chunk.seconds, plain)
 
 
@@ -869,9 +858,7 @@ class TestDamage:
 
     @settings(max_examples=300, deadline=None)
     @given(
-        st.sampled_from(
-            [f for f in Header._fields if f not in ("magic", "checksum", "version", "seconds")]
-        ),
+        st.sampled_from([f for f in Header._fields if f not in ("magic", "checksum", "version", "seconds")]),
         st.one_of(st.integers(0, 2**32 - 1), st.integers(-300, 300), st.integers(0, 2**63 - 1)),
         st.sampled_from(["tiny", "long"]),
     )

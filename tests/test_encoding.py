@@ -124,9 +124,7 @@ def test_rows_of_pointwise_encodings_are_outputs(values: list[Any], data: st.Dat
 @pytest.mark.long
 @settings(max_examples=10_000)
 @given(strategies.columns, st.data())
-def test_rows_of_pointwise_encodings_are_outputs_long(
-    values: list[Any], data: st.DataObject
-) -> None:
+def test_rows_of_pointwise_encodings_are_outputs_long(values: list[Any], data: st.DataObject) -> None:
     """Selecting rows of every array, then decoding, is the same as selecting outputs."""
     check_rows(values, data)
 
@@ -241,9 +239,7 @@ def test_narrow_columns_may_be_widened(one: list[Any], two: list[Any]) -> None:
     if first.tree != second.tree:  # one string is far longer than the others
         return
     assert set(first.arrays) == widenable(first.tree)
-    arrays = {
-        name: np.concatenate([first.arrays[name], second.arrays[name]]) for name in first.arrays
-    }
+    arrays = {name: np.concatenate([first.arrays[name], second.arrays[name]]) for name in first.arrays}
     assert one + two == decode(first.tree, arrays, len(one + two))
 
 
@@ -403,9 +399,7 @@ def test_masked_arrays_keep_what_is_beside_the_values() -> None:
 def test_structured_dtypes_keep_their_layout() -> None:
     """Offsets, padding, titles and nested types of a structured dtype come back."""
     inner = np.dtype([("p", "f4"), ("q", "S3", (2,))])
-    dtype = np.dtype(
-        {"names": ["a", "b"], "formats": ["i2", inner], "offsets": [4, 16], "itemsize": 40}
-    )
+    dtype = np.dtype({"names": ["a", "b"], "formats": ["i2", inner], "offsets": [4, 16], "itemsize": 40})
     titled = np.dtype([(("the title", "a"), "i4"), ("when", "M8[ms]")])
     for each in (dtype, titled, np.dtype([("a", "i1"), ("b", "f8")], align=True)):
         (restored,) = round_trip([np.zeros(3, each)])
@@ -1056,9 +1050,7 @@ def test_arrow_objects() -> None:
 def xarray_objects() -> list[Any]:
     """Return arrays and data sets with coordinates of many kinds."""
     coords: Any = {"x": ["a", "b"], "z": ("y", [1, 2, 3]), "t": 5.0}
-    array = xr.DataArray(
-        np.arange(6.0).reshape(2, 3), coords, ("x", "y"), name="q", attrs={"unit": "m"}
-    )
+    array = xr.DataArray(np.arange(6.0).reshape(2, 3), coords, ("x", "y"), name="q", attrs={"unit": "m"})
     times = array.assign_coords(y=pd.date_range("2020", periods=3))
     return [
         array,

@@ -28,9 +28,7 @@ def counts(printed: str, what: str) -> tuple[int, int]:
     return executed, reused
 
 
-def test_the_quick_start_tells_the_truth(
-    tmp_path: Path, run_program: Callable[[Path], str]
-) -> None:
+def test_the_quick_start_tells_the_truth(tmp_path: Path, run_program: Callable[[Path], str]) -> None:
     """Each point is executed once, over five calls and two processes, and the fit is the known."""
     printed = run_program(copy_of("quickstart.py", tmp_path))
     whole = BETAS * GAMMAS
@@ -49,9 +47,7 @@ def test_the_quick_start_tells_the_truth(
     assert "<xarray.Dataset>" in printed
 
 
-def test_the_quick_start_repeats_its_story(
-    tmp_path: Path, run_program: Callable[[Path], str]
-) -> None:
+def test_the_quick_start_repeats_its_story(tmp_path: Path, run_program: Callable[[Path], str]) -> None:
     """A second run begins from nothing again: the numbers it prints are those of the first."""
     program = copy_of("quickstart.py", tmp_path)
     first, second = (re.sub(r" +\d+ ms$", "", run_program(program), flags=re.M) for _ in range(2))

@@ -186,9 +186,7 @@ class TestCommit:
         assert commit(tmp_path / "file", b"012", b"345")
         assert b"012345" == (tmp_path / "file").read_bytes()
 
-    def test_write_that_writes_nothing(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_write_that_writes_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A write that makes no progress ends in an error."""
         monkeypatch.setattr(os, "write", lambda fd, data: 0)
         with pytest.raises(OSError, match="wrote nothing") as caught:
@@ -302,9 +300,7 @@ class TestFullDisk:
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
     @pytest.mark.parametrize("call", ["write", "writev"])
-    def test_error(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
-    ) -> None:
+    def test_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str) -> None:
         """The error is raised as it is, and the temporary file is gone."""
         calls: list[Any] = []
         monkeypatch.setattr(os, call, refuse(number, calls))
@@ -358,9 +354,7 @@ for size in [49_999, 50_000, 50_001, 100_000, 10_000_000]:
     except OSError as error:
         print(errno.errorcode[error.errno])
 """
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert ["True", "True", "EFBIG", "EFBIG", "EFBIG"] == done.stdout.split()
         assert ["49999", "50000"] == names_in(tmp_path)
 
@@ -390,9 +384,7 @@ class TestSyncer:
             assert not files.commit(target, [b"loser"], syncer)
         assert {file_id(target), file_id(tmp_path)} <= set(synced)
 
-    def test_folders_above_are_synced_once(
-        self, tmp_path: Path, synced: list[tuple[int, int]]
-    ) -> None:
+    def test_folders_above_are_synced_once(self, tmp_path: Path, synced: list[tuple[int, int]]) -> None:
         """Folders that another process may have made are synced with the first file only."""
         folder = tmp_path / "a" / "b"
         folder.mkdir(parents=True)
@@ -514,9 +506,7 @@ class TestReading:
     """Reads are whole, and what a network file system may refuse once is tried again."""
 
     @given(st.binary(max_size=300), st.integers(0, 300))
-    def test_read_file(
-        self, tmp_path_factory: pytest.TempPathFactory, data: bytes, limit: int
-    ) -> None:
+    def test_read_file(self, tmp_path_factory: pytest.TempPathFactory, data: bytes, limit: int) -> None:
         """The start of the file is read, up to the limit, with the file's true length."""
         path = tmp_path_factory.mktemp("read") / "file"
         path.write_bytes(data)
@@ -589,9 +579,7 @@ class TestReading:
         assert 3 * [10, 10] == calls  # each try looks twice before it gives up
 
     @pytest.mark.parametrize("missing", [[], ["preadv"], ["preadv", "pread"]])
-    def test_pread(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: list[str]
-    ) -> None:
+    def test_pread(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: list[str]) -> None:
         """Bytes from anywhere, with preadv, with pread, and where there is neither."""
         for name in missing:
             monkeypatch.delattr(os, name)

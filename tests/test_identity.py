@@ -612,9 +612,7 @@ def test_many_random_pairs_neither_collide_nor_split() -> None:
 # -- quick paths ----
 
 
-numbers = st.one_of(
-    st.integers(), st.floats(), st.floats().map(np.float64), st.text(), st.booleans()
-)
+numbers = st.one_of(st.integers(), st.floats(), st.floats().map(np.float64), st.text(), st.booleans())
 
 
 @given(st.one_of(*[st.lists(kind, max_size=80) for kind in (st.integers(), st.floats(), numbers)]))
@@ -858,9 +856,7 @@ def test_json_survives_a_repr_that_raises() -> None:
     assert Shy("a") == from_jsonable(to_jsonable(Shy("a")))
 
 
-@pytest.mark.parametrize(
-    "obj", [{"$canonical": "§"}, {"$canonical": 5}, {"$canonical": "TlQ="}, b"a"]
-)
+@pytest.mark.parametrize("obj", [{"$canonical": "§"}, {"$canonical": 5}, {"$canonical": "TlQ="}, b"a"])
 def test_json_that_is_no_form_of_a_value_is_refused(obj: Any) -> None:
     """A damaged form is a ChunkFormatError."""
     with pytest.raises(ChunkFormatError):
@@ -1161,9 +1157,7 @@ def polar() -> list[Any]:
     pl = pytest.importorskip("polars")
     ns = pl.Datetime("ns")
     return [
-        pl.DataFrame(
-            {"a": [1, None], "b": [[1], None], "c": [{"p": 1}, {"p": 2}], "d": ["x", None]}
-        ),
+        pl.DataFrame({"a": [1, None], "b": [[1], None], "c": [{"p": 1}, {"p": 2}], "d": ["x", None]}),
         pl.DataFrame({"a": [1, 2]}),
         pl.Series("a", [1, 2]),
         pl.Series("b", [1, 2]),

@@ -169,9 +169,7 @@ SEMANTIC = {
     "loop else": edited("    words", "    else:\n        total = 1\n    words"),
     "class annotation": edited("    total = 0.0", "    class C:\n        a: int\n    total = 0.0"),
     "name": BASE.replace("def f", "def g"),
-    "class annotation type": edited(
-        "    total = 0.0", "    class C:\n        a: str\n    total = 0.0"
-    ),
+    "class annotation type": edited("    total = 0.0", "    class C:\n        a: str\n    total = 0.0"),
     "class empty": edited("    total = 0.0", "    class C:\n        pass\n    total = 0.0"),
     "async": edited("def inner", "async def inner"),
     "yield": edited("return y + z", "yield y + z"),
@@ -256,8 +254,7 @@ def test_digests_are_those_of_the_golden_file(load: Load) -> None:
     names = ("f", "square", "outer", "cube", "half", "Model.run", "later")
     module = sys.modules[load(GOLDEN_SOURCE).__module__]
     found = {
-        name: identify_function(functools.reduce(getattr, name.split("."), module)).digest
-        for name in names
+        name: identify_function(functools.reduce(getattr, name.split("."), module)).digest for name in names
     }
     assert golden == found
     assert len(names) == len(set(found.values()))
@@ -335,9 +332,7 @@ def test_an_edit_elsewhere_in_the_file_does_not_matter(load: Load, tmp_path: Pat
 
 
 @pytest.mark.parametrize("text", ["def f(:\n", "", "\0", "x = " + "(" * 500])
-def test_a_file_that_cannot_be_compiled_is_not_believed(
-    load: Load, tmp_path: Path, text: str
-) -> None:
+def test_a_file_that_cannot_be_compiled_is_not_believed(load: Load, tmp_path: Path, text: str) -> None:
     """A file that is damaged by now leaves the code object."""
     path = tmp_path / "module.py"
     func = load("def f(x):\n    return x + 1\n", path=path)
@@ -383,9 +378,7 @@ def test_source_of_another_function_is_not_believed(load: Load, tmp_path: Path) 
     """A code object that claims a file in which other code stands is digested itself."""
     path = tmp_path / "module.py"
     load("def f(x):\n    return x + 1\n", path=path)
-    assert (
-        "code object" == identify_function(made("def f(x): return x * 9", filename=str(path))).basis
-    )
+    assert "code object" == identify_function(made("def f(x): return x * 9", filename=str(path))).basis
     assert "source" == identify_function(made("def f(x): return x + 1", filename=str(path))).basis
 
 
@@ -428,8 +421,7 @@ def test_a_program_given_on_the_command_line_has_an_identity() -> None:
     root = str(Path(sys.modules["chunk_memo"].__file__ or "").parent.parent)
     run = [sys.executable, "-W", "error", "-c", script]
     outs = {
-        subprocess.run(run, cwd=root, capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
+        subprocess.run(run, cwd=root, capture_output=True, text=True, check=True).stdout for _ in range(2)
     }
     assert 1 == len(outs)
 

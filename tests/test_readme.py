@@ -30,9 +30,7 @@ def test_programs_run_as_pasted(
     assert output == run_program(path)
 
 
-def test_a_program_run_again_executes_nothing(
-    tmp_path: Path, run_program: Callable[[Path], str]
-) -> None:
+def test_a_program_run_again_executes_nothing(tmp_path: Path, run_program: Callable[[Path], str]) -> None:
     """The README's first program, run a second time, says "executed 0" of each call."""
     path = tmp_path / "pasted.py"
     path.write_text(SHOWN[0][0], encoding="utf-8")
@@ -77,8 +75,6 @@ def test_the_first_command_works_in_a_clean_copy(tmp_path: Path) -> None:
     """The README's first command installs into a clean copy, and ends with the fit."""
     unwanted = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", ".chunk_memo")
     copy = shutil.copytree(REPOSITORY, tmp_path / "copy", ignore=unwanted)
-    done = subprocess.run(
-        ["bash", "-c", COMMANDS[0]], cwd=copy, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run(["bash", "-c", COMMANDS[0]], cwd=copy, capture_output=True, text=True, check=True)
     assert "best fit: beta 1.69" in done.stdout
     assert re.search(r"same call +executed +0 ", done.stdout)

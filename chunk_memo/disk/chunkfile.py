@@ -480,9 +480,7 @@ def image(content: Content) -> list[Piece]:
 
     Examples
     --------
-    >>> content = Content(
-    ...     {}, b"", {"value": np.zeros(1000)}, {"value": ("x",)}, {"x": 1000}, 0, 0.0
-    ... )
+    >>> content = Content({}, b"", {"value": np.zeros(1000)}, {"value": ("x",)}, {"x": 1000}, 0, 0.0)
     >>> sum(len(buffer) for buffer in image(content)) > 8000
     True
     """
@@ -550,9 +548,7 @@ def _length(name: str, coord: _Array | int) -> int:
     return coord
 
 
-def _check_dims(
-    name: str, shape: tuple[int, ...], dims: tuple[str, ...], lengths: Mapping[str, int]
-) -> None:
+def _check_dims(name: str, shape: tuple[int, ...], dims: tuple[str, ...], lengths: Mapping[str, int]) -> None:
     unknown = [dim for dim in dims if dim not in lengths]
     if unknown:
         raise SpecError(f"{name!r}: expected dimensions of {list(lengths)!r}, got {unknown!r}")
@@ -756,8 +752,7 @@ def _text(value: Any) -> str:
 
 def _damaged(subject: str, what: str) -> ChunkFormatError:
     return ChunkFormatError(
-        f"{subject!r} is not an intact chunk file: {what}; remove it, and what it held is "
-        "computed again"
+        f"{subject!r} is not an intact chunk file: {what}; remove it, and what it held is computed again"
     )
 
 
@@ -1207,9 +1202,7 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> Chunk:
         raise
 
 
-def _load_large(
-    path: str | os.PathLike[str], max_bytes: int, head: bytes, first: files.FileStat
-) -> Chunk:
+def _load_large(path: str | os.PathLike[str], max_bytes: int, head: bytes, first: files.FileStat) -> Chunk:
     """Keep the file open; `head` is its beginning, if it still is the file of the first look."""
     fd = files.open_for_reading(path)
     try:

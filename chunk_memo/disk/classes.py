@@ -121,9 +121,7 @@ _REGISTERED: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
 _REGISTERED_NAMES: dict[str, Callable[[Any], Any]] = {}
 
 
-def register_encoding(
-    type: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any]
-) -> None:
+def register_encoding(type: type, encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> None:
     """Say how objects of a type are stored.
 
     The registration also holds for subclasses that have none of their own. A program that reads

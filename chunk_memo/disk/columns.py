@@ -280,9 +280,7 @@ class ColumnReader:
             If the node does not fit the arrays.
         """
         if not 0 <= count <= self.limit:
-            raise ChunkFormatError(
-                f"'count' of a column: expected at most {self.limit}, got {count!r}"
-            )
+            raise ChunkFormatError(f"'count' of a column: expected at most {self.limit}, got {count!r}")
         return self._decode_column(self, node, count)
 
     def flat(self, node: Node, count: int, size: int, folded: bool) -> list[Any]:
@@ -352,8 +350,7 @@ class ColumnReader:
         depth = 1 + len(self.folds)
         if array.shape[1:depth] != self.folds:
             raise ChunkFormatError(
-                f"{name!r}: expected the shape (n, {', '.join(map(str, self.folds))}, ...), "
-                f"got {array.shape}"
+                f"{name!r}: expected the shape (n, {', '.join(map(str, self.folds))}, ...), got {array.shape}"
             )
         rows = int(np.prod(array.shape[:depth]))
         return array.reshape(rows, *array.shape[depth:])

@@ -248,9 +248,7 @@ _PATHS: list[tuple[type[pathlib.PurePath], type[pathlib.PurePath]]] = [
     (pathlib.PureWindowsPath, pathlib.PureWindowsPath),
     (pathlib.WindowsPath, pathlib.PureWindowsPath),
 ]
-_TABLE |= {
-    cls: Converter(cls.__name__, _path_plain, _path_restore(cls, pure)) for cls, pure in _PATHS
-}
+_TABLE |= {cls: Converter(cls.__name__, _path_plain, _path_restore(cls, pure)) for cls, pure in _PATHS}
 
 ZONED = Converter("zoned", _datetime_plain, _datetime_restore)
 """Datetimes of which one at least has a time zone or a fold."""

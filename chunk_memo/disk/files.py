@@ -281,9 +281,7 @@ def _sync_all(paths: Sequence[str], flags: int, *, folders: bool = False) -> OSE
     return next((error for error in [*errors] if error is not None), None)
 
 
-def _in_threads(
-    sync: Callable[[str], OSError | None], paths: Sequence[str]
-) -> list[OSError | None]:
+def _in_threads(sync: Callable[[str], OSError | None], paths: Sequence[str]) -> list[OSError | None]:
     # A file system writes what several threads wait for in one go: half the time with four.
     from concurrent.futures import ThreadPoolExecutor
 
@@ -681,9 +679,7 @@ def _pread_some(fd: int, view: memoryview, offset: int) -> int:
     return len(data)
 
 
-def quarantine(
-    path: Path, folder: Path, seen: FileId, is_good: Callable[[Path], bool]
-) -> Path | None:
+def quarantine(path: Path, folder: Path, seen: FileId, is_good: Callable[[Path], bool]) -> Path | None:
     """Move a damaged file aside, if it still is the one that was seen to be damaged.
 
     The moved file is verified again and put back if it is good after all, as when another

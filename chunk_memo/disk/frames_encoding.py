@@ -488,9 +488,7 @@ def _dataset_plain(dataset: Any) -> Any:
     attrs = {name: dict(dataset[name].attrs) for name in levels if dataset[name].attrs}
     return {
         "values": {n: _variable_plain(v.variable) for n, v in dataset.data_vars.items()},
-        "coords": {
-            n: _variable_plain(v.variable) for n, v in dataset.coords.items() if n not in levels
-        },
+        "coords": {n: _variable_plain(v.variable) for n, v in dataset.coords.items() if n not in levels},
         "indexed": [n for n in dataset.xindexes if n not in levels],
         "multi": multi,
         "multi_attrs": attrs,

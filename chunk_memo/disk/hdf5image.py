@@ -184,9 +184,7 @@ def _stored_as(array: ArraySpec) -> tuple[_Dtype, tuple[int, ...]]:
 def _is_safe_natively(dtype: _Dtype) -> bool:
     """Whether the netCDF library survives the type; it need not understand it."""
     if dtype.fields is not None:
-        return bool(dtype.names) and all(
-            _is_plain_number(entry[0].base) for entry in dtype.fields.values()
-        )
+        return bool(dtype.names) and all(_is_plain_number(entry[0].base) for entry in dtype.fields.values())
     return dtype.char in "FD"
 
 
@@ -345,9 +343,7 @@ class _Planner:
             if isinstance(coord, ArraySpec):
                 self._add_coordinate(coord)
         names = _Names(_RESERVED_ATTRIBUTES)
-        attributes = [
-            (names.take(_legal_attribute(name)), text) for name, text in self.spec.attributes
-        ]
+        attributes = [(names.take(_legal_attribute(name)), text) for name, text in self.spec.attributes]
         return Layout(tuple(self.datasets), tuple(self.dimensions), tuple(attributes))
 
     def _add_dimension(self, coord: ArraySpec | tuple[str, int]) -> None:

@@ -227,9 +227,7 @@ class Folder:
             self._adopt(digest, layout)
         self._unite(syncer)
 
-    def _commit_as_one(
-        self, digest: str, layout: Layout, metadata: bytes, syncer: files.Syncer
-    ) -> bool:
+    def _commit_as_one(self, digest: str, layout: Layout, metadata: bytes, syncer: files.Syncer) -> bool:
         """Write ``metadata.json`` with the layout in it, and give it the layout's name too."""
         document = json.loads(metadata)
         document["layout_created_at"] = layout.created_at
