@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chunk_memo.cache import CacheStatus, ChunkCache
+from chunk_memo.cache import ChunkCache
 from chunk_memo.disk.encoding import Record, register_encoding
 from chunk_memo.errors import (
     CacheNotFoundError,
@@ -40,6 +40,7 @@ from chunk_memo.runners import (
     run_chunks_streaming,
     run_streaming,
 )
+from chunk_memo.status import CacheStatus
 
 __version__ = "0.1.0.dev0"
 

@@ -1,7 +1,7 @@
 """One grid on disk: :class:`ChunkCache` plans, reads, writes, slices, extends and tells its status.
 
-Runners need three verbs of it: ``plan``, ``read`` and ``write``. The other methods are those that a user calls,
-or that the document names as overridable.
+Runners need a few verbs of it (``read``, ``settle``, ``tasks``, ``block``, ``store_block``). The other methods
+are those that a user calls, or that the document names as overridable; what they do lives in modules of its own.
 """
 
 from __future__ import annotations
@@ -14,22 +14,19 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from chunk_memo import binning, catalog, items
 from chunk_memo.chunks import ChunkRef, ChunkStore, Naming
 from chunk_memo.disk import chunkfile, files
-from chunk_memo.disk.layouts import SHARD_ABOVE, Folder, Layout
+from chunk_memo.disk.layouts import Folder, Layout
 from chunk_memo.errors import (
-    CacheNotFoundError,
-    ChunkFormatError,
     ChunkMemoError,
-    CollisionError,
     DamageWarning,
     MetadataError,
     OverlapError,
@@ -39,160 +36,16 @@ from chunk_memo.errors import (
     UnknownAxisError,
     UnknownValueError,
 )
-from chunk_memo.grid import (
-    Bins,
-    ChunkKey,
-    Grid,
-    IntArray,
-    chunk_sizes,
-    enumerate_boxes,
-    make_axis,
-)
-from chunk_memo.identity import canonical_bytes, canonical_many, digest, normalize
+from chunk_memo.grid import Bins, ChunkKey, Grid, chunk_sizes, make_axis
+from chunk_memo.identity import canonical_bytes, canonical_many, normalize
 from chunk_memo.outputs import KINDS, Block, Collector, Form, PointCoords, make_block
-from chunk_memo.plan import MISSING, PARTIAL, STORED, Plan, PlanGroup, boxes
-from chunk_memo.selection import Cell, Cells, Selection, new_values, select
+from chunk_memo.plan import MISSING, PARTIAL, STORED, Plan, PlanGroup
+from chunk_memo.reading import Reader, Reading
+from chunk_memo.selection import AxisCell, Cell, Cells, Selection, new_values, select
+from chunk_memo.status import CacheStatus
+from chunk_memo.tasks import Missing, Task, tasks_for
 
-__all__ = ["CacheStatus", "ChunkCache", "Reading", "Task", "tasks_for"]
-
-_TRIES = 3
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Task:
-    """One call of the function: points of one chunk that are not stored."""
-
-    ref: ChunkRef
-    """The chunk that they belong to."""
-    order: tuple[str, ...]
-    """Names of the axes in axis order."""
-    values: tuple[tuple[Any, ...], ...]
-    """Values along each axis, in the order of the chunk's bins."""
-    points: IntArray | None
-    """Row-major positions in the chunk; None where the call makes all of it."""
-    rank: int
-    """The cell's rank in the request."""
-    cell: Cell
-    """The cell that the points belong to."""
-    cell_points: IntArray | None
-    """Row-major positions in the cell; None where the call makes all of it in order."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of values along each axis."""
-        return tuple(len(values) for values in self.values)
-
-    @property
-    def count(self) -> int:
-        """Number of points."""
-        return math.prod(self.shape)
-
-    def arguments(self) -> dict[str, list[Any]]:
-        """Return what the function is called with.
-
-        Returns
-        -------
-        dict of str to list
-            Axis name to values.
-        """
-        return {name: list(values) for name, values in zip(self.order, self.values, strict=True)}
-
-    def each(self) -> Iterator[dict[str, Any]]:
-        """Iterate over the points, row-major.
-
-        Yields
-        ------
-        dict
-            Axis name to value.
-        """
-        for point in itertools.product(*self.values):
-            yield dict(zip(self.order, point, strict=True))
-
-
-@dataclass(slots=True)
-class Reading:
-    """What a read found, and what it did not."""
-
-    total_chunks: int = 0
-    """Number of chunks that the request touches."""
-    cached_chunks: int = 0
-    """Number of chunks from which everything asked was read."""
-    partial_chunks: int = 0
-    """Number of chunks of which some of the points asked are stored."""
-    total_points: int = 0
-    """Number of distinct points asked for."""
-    plan_seconds: float = 0.0
-    """Seconds spent before the first file was opened."""
-    cached_points: int = 0
-    """Number of distinct points read."""
-    bytes_read: int = 0
-    """Bytes of the files read."""
-    missing: list[tuple[int, Cell, IntArray | None]] = field(default_factory=list)
-    """Cells that miss points: rank, cell, and row-major positions in it (None for all of them)."""
-
-
-class CacheStatus(Mapping[str, Any]):
-    """What is stored of a request, as the mapping that the document describes.
-
-    The keys are ``cache_id``, ``params``, ``metadata``, ``axis_values``, ``axis_order``, ``total_chunks``,
-    ``cached_chunks``, ``cached_chunk_indices``, ``missing_chunks`` and ``missing_chunk_indices``. Lists are made
-    when they are looked at. A chunk of which only some of the points asked are stored is among the missing.
-
-    Parameters
-    ----------
-    plan : Plan
-        The plan of the request.
-    head : mapping
-        What is known without looking at chunks.
-    grid : Grid
-        The declared grid, which indices refer to.
-    """
-
-    _LISTS = ("cached_chunks", "cached_chunk_indices", "missing_chunks", "missing_chunk_indices")
-
-    def __init__(self, plan: Plan, head: Mapping[str, Any], grid: Grid) -> None:
-        self.plan = plan
-        self._head = {**head, "total_chunks": plan.total_chunks}
-        self._grid = grid
-        self._made: dict[str, list[Any]] = {}
-
-    def __getitem__(self, key: str) -> Any:
-        """Return one entry."""
-        if key not in self._LISTS:
-            return self._head[key]
-        if key not in self._made:
-            states = (STORED,) if key.startswith("cached") else (MISSING, PARTIAL)
-            make = self._indices if key.endswith("indices") else self._key
-            self._made[key] = [make(cell) for cell in self.plan.of_state(*states)]
-        return self._made[key]
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the keys."""
-        return iter((*self._head, *self._LISTS))
-
-    def __len__(self) -> int:
-        """Return the number of keys."""
-        return len(self._head) + len(self._LISTS)
-
-    def __repr__(self) -> str:
-        """Return what a dict of the same content would show."""
-        return repr(dict(self))
-
-    def _asked(self, cell: Cell) -> Iterator[tuple[str, list[int]]]:
-        selection = self.plan.selection
-        for name, axis in zip(selection.order, cell.axes, strict=True):
-            yield name, [int(i) for i in np.sort(axis.source)]
-
-    def _key(self, cell: Cell) -> ChunkKey:
-        values = dict(zip(self.plan.selection.order, self.plan.selection.values, strict=True))
-        return tuple((name, tuple(values[name][i] for i in asked)) for name, asked in self._asked(cell))
-
-    def _indices(self, cell: Cell) -> dict[str, list[int]]:
-        keys = dict(zip(self.plan.selection.order, self.plan.selection.keys, strict=True))
-        return {
-            name: [self._grid.axis(name).lookup[keys[name][i]] for i in asked]
-            for name, asked in self._asked(cell)
-        }
+__all__ = ["ChunkCache"]
 
 
 @dataclass(slots=True)
@@ -205,6 +58,7 @@ class _State:
     ready: bool = False
     described: bool = False
     form: Form | None = None
+    pending: list[Layout] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -474,67 +328,29 @@ class ChunkCache:
             The plan, which prints well.
         """
         selection = selection or self.selection()
-        known = Cells(selection, self._bins())
+        known = self._cells(selection, self._bins())
         if known.unbinned and self._state.folder.refresh():
-            known = Cells(selection, self._bins())
+            known = self._cells(selection, self._bins())
         fresh = known.unbinned
-        cells = Cells(selection, self._provisional_bins()) if fresh else known
+        cells = self._cells(selection, self._provisional_bins()) if fresh else known
+        reader = Reader(self._state.store, cells.bins, selection.order)
         states = np.zeros(len(cells), np.uint8)
         missing = np.zeros(len(cells), np.intp)
-        nothing = not (self.path / "chunks").exists() and self.path_fn is None
+        nothing = self.path_fn is None and not (self.path / "chunks").exists()
         reasons: dict[str, list[int]] = {}
         for rank, cell in enumerate(cells):
-            new = [n for n, axis in zip(selection.order, cell.axes, strict=True) if _touches(axis, fresh, n)]
-            stored = 0 if nothing or new else self._count_stored(cells, cell)
+            new = _new_axes(selection, cell, fresh)
+            stored = 0 if nothing or new else reader.count(cell)
             missing[rank] = cell.points - stored
             states[rank] = STORED if stored == cell.points else PARTIAL if stored else MISSING
             if stored < cell.points:
-                reason = self._reason(selection, cell, new, stored, nothing)
+                reason = _reason(selection, cell, new, stored, nothing)
                 tally = reasons.setdefault(reason, [0, 0])
                 tally[0] += 1
                 tally[1] += cell.points - stored
         groups = tuple(PlanGroup(reason, *tally) for reason, tally in reasons.items())
         seconds, size = self._means() if groups and not nothing else (None, None)
         return Plan(selection, cells, states, missing, groups, seconds, size)
-
-    def _reason(self, selection: Selection, cell: Cell, new: list[str], stored: int, nothing: bool) -> str:
-        if nothing:
-            return "nothing is stored for these params"
-        if stored:
-            return "the chunk is stored in part"
-        if not new:
-            return "not computed yet"
-        named = dict(zip(selection.order, zip(selection.values, cell.axes, strict=True), strict=True))
-        name = new[0]
-        values, axis = named[name]
-        shown = [values[i] for i in axis.source[:3]]
-        more = f" and {len(axis) - 3} more" if len(axis) > 3 else ""
-        return f"new on axis {name!r}: {', '.join(map(repr, shown))}{more}"
-
-    def _count_stored(self, cells: Cells, cell: Cell) -> int:
-        """Return how many points of a cell are stored, without reading outputs."""
-        store, order = self._state.store, cells.selection.order
-        covered: Any = None
-        choices = cell.candidates(cells.bins, order)
-        refs = [self._ref(cell, order, choice, cells.bins) for choice in choices]
-        for ref in refs:
-            if any(os.path.exists(path) for path in store.paths(ref)):
-                return cell.points
-        for ref, choice in zip(refs, choices, strict=True):
-            if not any(files.list_folder(folder) for folder in store.parts_folders(ref)):
-                continue
-            wanted = _chunk_points(cell, choice, ref)
-            covered = np.zeros(cell.points, bool) if covered is None else covered
-            for part in self._parts(ref):
-                if part.block.kind != "opaque" or _same_points(part.points, wanted):
-                    covered |= np.isin(wanted, part.points)
-        return 0 if covered is None else int(covered.sum())
-
-    def _parts(self, ref: ChunkRef) -> list[Any]:
-        try:
-            return self._state.store.parts(ref)
-        except FileNotFoundError:
-            return []
 
     def _means(self) -> tuple[float | None, float | None]:
         """Return mean seconds and bytes per point of a few stored files."""
@@ -568,31 +384,19 @@ class ChunkCache:
             What was found and what was not.
         """
         started = time.perf_counter()
-        cells = self.cells(selection)
-        reading = Reading(plan_seconds=time.perf_counter() - started)
-        for rank, cell in enumerate(cells):
-            self.read_cell(rank, cell, selection.order, collector, reading)
-        return reading
-
-    def cells(self, selection: Selection) -> Cells:
-        """Return a request as cells, with a bin for each of its values; makes the bins that are lacking.
-
-        Parameters
-        ----------
-        selection : Selection
-            The request.
-
-        Returns
-        -------
-        Cells
-            The cells.
-        """
-        cells = Cells(selection, self._bins())
+        cells = self._cells(selection, self._bins())
         if cells.unbinned:
             self.settle()
-            cells = Cells(selection, self._bins())
-        self._state.store.spread = self._is_large()
-        return cells
+            cells = self._cells(selection, self._bins())
+        reading = Reading(plan_seconds=time.perf_counter() - started)
+        reader = Reader(self._state.store, cells.bins, selection.order, self._record)
+        for rank, cell in enumerate(cells):
+            reader.read(rank, cell, collector, reading)
+        return reading
+
+    def _cells(self, selection: Selection, bins: Bins) -> Cells:
+        self._state.store.spread = binning.is_large(self.grid)
+        return Cells(selection, bins)
 
     def settle(self) -> bool:
         """Take in the bins that other processes made, and make those that are lacking.
@@ -636,123 +440,14 @@ class ChunkCache:
         """
         return Collector(selection, allow_pickle=self.allow_pickle, by_chunk=by_chunk)
 
-    def read_cell(
-        self,
-        rank: int,
-        cell: Cell,
-        order: tuple[str, ...],
-        collector: Collector | None,
-        reading: Reading,
-    ) -> None:
-        """Read what is stored of one cell.
-
-        Parameters
-        ----------
-        rank : int
-            Its rank in the request.
-        cell : Cell
-            The cell.
-        order : tuple of str
-            Names of the axes in axis order.
-        collector : Collector or None
-            Takes the outputs.
-        reading : Reading
-            Takes note of what was found.
-        """
-        reading.total_chunks += 1
-        reading.total_points += cell.points
-        bins = self._state.folder.bins
-        choices = cell.candidates(bins, order)
-        refs = [self._ref(cell, order, choice, bins) for choice in choices]
-        for _ in range(_TRIES):
-            if self._read_complete(rank, cell, choices, refs, collector, reading):
-                return
-            try:
-                missing = self._read_parts(rank, cell, choices, refs, collector, reading)
-                break
-            except FileNotFoundError:
-                continue
-        else:
-            missing = None
-        found = 0 if missing is None else cell.points - len(missing)
-        reading.cached_points += found
-        if missing is not None and not len(missing):
-            reading.cached_chunks += 1
-            return
-        reading.partial_chunks += found > 0
-        reading.missing.append((rank, cell, missing if found else None))
-
-    def _read_complete(
-        self,
-        rank: int,
-        cell: Cell,
-        choices: list[tuple[int, ...]],
-        refs: list[ChunkRef],
-        collector: Collector | None,
-        reading: Reading,
-    ) -> bool:
-        store = self._state.store
-        for choice, ref in zip(choices, refs, strict=True):
-            chunk = store.load(ref)
-            if chunk is None:
-                continue
-            with chunk:
-                if collector is not None:
-                    positions = [a.positions[i] for a, i in zip(cell.axes, choice, strict=True)]
-                    block = store.block(ref, chunk, positions)
-                    if block is None:
-                        continue
-                    collector.add(rank, cell, block)
-                    self._record(block)
-                elif chunk.constant["kind"] == "opaque" and cell.points < ref.points:
-                    continue
-                reading.bytes_read += chunk.nbytes
-            reading.cached_chunks += 1
-            reading.cached_points += cell.points
-            return True
-        return False
-
-    def _read_parts(
-        self,
-        rank: int,
-        cell: Cell,
-        choices: list[tuple[int, ...]],
-        refs: list[ChunkRef],
-        collector: Collector | None,
-        reading: Reading,
-    ) -> IntArray | None:
-        """Read parts; return the points of the cell that none holds, None where there are no parts."""
-        found: list[tuple[Block, IntArray, IntArray]] = []
-        covered: Any = None
-        for choice, ref in zip(choices, refs, strict=True):
-            for part in self._state.store.parts(ref):
-                wanted = _chunk_points(cell, choice, ref)
-                covered = np.zeros(cell.points, bool) if covered is None else covered
-                if part.block.kind == "opaque" and not _same_points(part.points, wanted):
-                    continue
-                rows = _rows_of(part.points, wanted)
-                take = np.flatnonzero((rows >= 0) & ~covered)
-                if len(take):
-                    covered[take] = True
-                    found.append((part.block, rows[take], take))
-        if covered is None:
-            return None
-        if collector is not None:
-            for block, rows, points in found:
-                self._record(block)
-                collector.add(rank, cell, _taken(block, rows), points)
-        return np.flatnonzero(~covered)
-
-    def tasks(
-        self, selection: Selection, missing: Sequence[tuple[int, Cell, IntArray | None]]
-    ) -> Iterator[Task]:
+    def tasks(self, selection: Selection, missing: Sequence[Missing]) -> Iterator[Task]:
         """Cut what a read did not find into calls of the function.
 
         Parameters
         ----------
         selection : Selection
             The request.
-        missing : sequence
+        missing : sequence of Missing
             :attr:`Reading.missing`.
 
         Yields
@@ -760,7 +455,7 @@ class ChunkCache:
         Task
             One call: points of one chunk that form a box.
         """
-        bins = self._state.folder.bins
+        bins = self._bins()
 
         def make_ref(order: tuple[str, ...], numbers: tuple[int, ...]) -> ChunkRef:
             return self._state.store.ref(order, numbers, bins)
@@ -818,6 +513,8 @@ class ChunkCache:
         int
             Bytes written.
         """
+        if self._state.pending:
+            self._commit_pending(syncer)
         return self._state.store.write(task.ref, task.points, block, seconds, syncer)
 
     def _record(self, block: Block) -> None:
@@ -825,35 +522,19 @@ class ChunkCache:
             self._state.form = block.form
 
     def _recall_form(self) -> None:
-        """Learn the recorded form from any chunk that is stored."""
+        """Learn the recorded form from any complete chunk that is stored."""
         for path in itertools.islice(self._state.folder.chunk_files(), 8):
             try:
                 with chunkfile.load(path) as chunk:
-                    ref = self._ref_of_file(chunk)
-                    if ref is None or chunk.constant["part"] is not None:
+                    own = items.own_bins(self._state.store, chunk)
+                    if own is None or chunk.constant["part"] is not None:
                         continue
-                    block = self._state.store.block(ref, chunk, None)
+                    ref = self._state.store.ref(own[0], (0,) * len(own[0]), own[1])
+                    if ref.identity == chunk.identity:
+                        self._record(self._state.store.everything(ref, chunk)[0])
+                        return
             except (ChunkMemoError, OSError):
                 continue
-            if block is not None:
-                self._record(block)
-                return
-
-    def _ref_of_file(self, chunk: chunkfile.Chunk) -> ChunkRef | None:
-        """Return the chunk that a file holds, None where it belongs to other axes or is not known."""
-        values = self._state.store.values(chunk)
-        if not values and self.axis_order:
-            return None
-        if sorted(values) != sorted(self.axis_order):
-            return None
-        numbers = []
-        for name in self.axis_order:
-            number = self._bins().of(name).find(canonical_many(values[name]))
-            if number is None:
-                return None
-            numbers.append(number)
-        ref = self._state.store.ref(self.axis_order, tuple(numbers), self._state.folder.bins)
-        return ref if ref.identity == chunk.identity else None
 
     # --- bins ----------------------------------------------------------------------------------------------
 
@@ -865,60 +546,39 @@ class ChunkCache:
                 state.ready = True
         return state.folder.bins
 
-    def _is_enumerated(self, bins: Bins) -> bool:
-        """Whether every declared value has a bin, so that ``chunk_enumerator`` has nothing to add."""
-        return bool(bins.boxes) and all(
-            key in bins.of(axis.name) for axis in self.grid.axes for key in axis.keys
-        )
-
-    def _is_large(self) -> bool:
-        count = 1
-        for axis in self.grid.axes:
-            count *= -(-len(axis) // self.grid.sizes[axis.name])
-        return count > SHARD_ABOVE
+    def _new_layouts(self) -> list[Layout]:
+        return list(binning.new_layouts(self.grid, self._bins(), self.version, self.chunk_enumerator))
 
     def _provisional_bins(self) -> Bins:
-        """Return the bins as they would be after a run, without writing any."""
-        bins = self._bins().copied()
-        for layout in self._new_layouts(bins):
-            layout.add_to(bins)
-        return bins
+        return binning.provisional(self.grid, self._bins(), self.version, self.chunk_enumerator)
 
     def _make_bins(self) -> None:
-        """Write layouts with bins for every declared value that has none."""
+        """Write layouts with bins for every declared value that has none.
+
+        Where there is no room for them, the run goes on with the bins in memory: outputs reach the caller, and
+        no chunk is written before its layout.
+        """
+        layouts = self._new_layouts()
+        if not layouts:
+            return
+        state, syncer = self._state, self.syncer()
+        alone = not state.folder.layouts and len(layouts) == 1 and binning.is_one_chunk(layouts[0], self.grid)
+        document = self._metadata_document() if alone else None
+        for layout in layouts:
+            try:
+                with _Storing(self.root):
+                    state.folder.commit_layout(layout, syncer, document)
+            except RootError:
+                raise
+            except OSError:
+                layout.add_to(state.folder.bins)
+                state.pending.append(layout)
+
+    def _commit_pending(self, syncer: files.Syncer) -> None:
         with self._state.lock:
-            syncer = files.Syncer(self.durability)
-            bins = self._state.folder.bins
-            first = not self._state.folder.layouts
-            layouts = list(self._new_layouts(bins))
-            if not layouts:
-                return
-            single = first and len(layouts) == 1 and _is_one_chunk(layouts[0], self.grid)
-            document = self._metadata_document() if single else None
-            with self._storing():
-                for layout in layouts:
-                    self._state.folder.commit_layout(layout, syncer, document)
-
-    def _new_layouts(self, bins: Bins) -> Iterator[Layout]:
-        """Return the layouts that a run would write, box by box first."""
-        grid, now = self.grid, time.time_ns()
-        covered = False
-        if self.chunk_enumerator is not None and grid.axes:
-            found = enumerate_boxes(self.chunk_enumerator, grid)
-            covered = sum(math.prod(len(v) for v in box.values()) for box in found) == grid.points
-            if found and not self._is_enumerated(bins):
-                yield _box_layout(self.version, grid, found, now)
-        groups = bins.missing_groups(grid)
-        if groups and not covered:
-            values = {
-                name: [[grid.axis(name).values[i] for i in group] for group in members]
-                for name, members in groups.items()
-            }
-            yield Layout(self.version, grid.order, grid.sizes, values, None, now)
-
-    def _ref(self, cell: Cell, order: tuple[str, ...], choice: tuple[int, ...], bins: Bins) -> ChunkRef:
-        numbers = tuple(axis.bins[i] for axis, i in zip(cell.axes, choice, strict=True))
-        return self._state.store.ref(order, numbers, bins)
+            while self._state.pending:
+                self._state.folder.commit_layout(self._state.pending[0], syncer)
+                self._state.pending.pop(0)
 
     # --- growing -------------------------------------------------------------------------------------------
 
@@ -1023,7 +683,6 @@ class ChunkCache:
         return view
 
     # --- metadata ------------------------------------------------------------------------------------------
-
     def write_metadata(self) -> Path:
         """Write ``metadata.json`` unless it is there; a damaged one is set aside and written anew.
 
@@ -1039,49 +698,29 @@ class ChunkCache:
         RootError
             Where it cannot be written.
         """
-        path = self.path / "metadata.json"
-        if self._state.described:
+        state, path = self._state, self.path / "metadata.json"
+        if state.described:
             return path
         try:
-            known = self._state.folder.read_metadata()
+            known = state.folder.read_metadata()
         except MetadataError as error:
             self._set_metadata_aside(path, error)
             known = None
         if known is not None:
-            self._check_identity(known)
-            self._state.described = True
-            return path
-        syncer = files.Syncer(self.durability)
-        with self._storing():
-            if not self._state.folder.layouts and not self._bins().axes and self._makes_one_chunk():
-                self._make_bins()
-            else:
-                self._state.folder.commit_metadata(self._metadata_document(), syncer)
-            syncer.flush()
-        self._state.described = True
+            catalog.check_identity(known, self.cache_id, self._identity, self.metadata)
+        else:
+            self._describe()
+        state.described = True
         return path
 
-    def _check_identity(self, known: Mapping[str, Any]) -> None:
-        """Refuse to let one id stand for two things."""
-        if self._identity is not None and known["identity"] not in (b"", self._identity):
-            raise CollisionError(
-                f"the cache id {self.cache_id!r} in '{self.root}' already stands for other params or another"
-                f" function; give this one another name (name=…) or version"
-            )
-        there, here = known["metadata"].get("function"), self.metadata.get("function")
-        if not isinstance(there, Mapping) or not isinstance(here, Mapping):
-            return
-        modules = {there.get("module"), here.get("module")}
-        if here.get("version") is not None and len(modules) > 1 and "__main__" not in modules:
-            raise CollisionError(
-                f"{here.get('name')!r} of version {here.get('version')!r} in module {here.get('module')!r}"
-                f" would share results with the function of that name and version in module"
-                f" {there.get('module')!r}; give one of them another name with name=…"
-            )
-
-    def _makes_one_chunk(self) -> bool:
-        layouts = list(self._new_layouts(self._state.folder.bins))
-        return len(layouts) == 1 and _is_one_chunk(layouts[0], self.grid)
+    def _describe(self) -> None:
+        """Write ``metadata.json``; for a cache of one chunk with its layout in it."""
+        layouts = [] if self._state.folder.layouts else self._new_layouts()
+        if len(layouts) == 1 and binning.is_one_chunk(layouts[0], self.grid):
+            with self._state.lock:
+                self._make_bins()
+        with _Storing(self.root), self.syncer() as syncer:
+            self._state.folder.commit_metadata(self._metadata_document(), syncer)
 
     def _metadata_document(self) -> bytes:
         identity = self._identity or b""
@@ -1098,47 +737,26 @@ class ChunkCache:
             stacklevel=2,
         )
 
-    def _storing(self) -> _Storing:
-        return _Storing(self.root)
-
     def _check_overlap(self) -> None:
         """Refuse or warn where the cache exists with another grid."""
         try:
             known = self._state.folder.read_metadata()
         except MetadataError:
-            known = None
+            return
         if known is None:
             return
         self._bins()
-        stored = _stored_values(known, self._state.folder)
-        for difference in self._differences(known, stored):
-            message = (
-                f"cache_id already exists with different {difference}: cache {self.cache_id!r} in"
-                f" '{self.root}'. Use the same grid, another cache_id, or exclusive=False"
-            )
-            if self.exclusive:
-                raise OverlapError(message)
-            warnings.warn(f"Cache overlap detected: {message}", OverlapWarning, stacklevel=4)
+        stored = catalog.stored_values(known, self._state.folder)
+        difference = next(catalog.differences(known, stored, self.grid), None)
+        if difference is None:
             return
-
-    def _differences(self, known: Mapping[str, Any], stored: Mapping[str, list[Any]]) -> Iterator[str]:
-        for name in sorted({*stored, *self.axis_order}):
-            if name not in stored or name not in self.axis_order:
-                where = "the stored one" if name in stored else "the new one"
-                yield f"axis_values (axis {name!r} is only in {where})"
-                return
-            axis = self.grid.axis(name)
-            there = set(canonical_many(stored[name]))
-            if there != set(axis.keys):
-                common = len(there & set(axis.keys))
-                yield (
-                    f"axis_values (axis {name!r}: {len(there)} stored, {len(axis)} asked for,"
-                    f" {common} in common)"
-                )
-        sizes = known["chunk_spec"]
-        for name in self.axis_order:
-            if name in sizes and sizes[name] != self.grid.sizes[name]:
-                yield f"chunk_spec (axis {name!r}: {sizes[name]} stored, {self.grid.sizes[name]} asked for)"
+        message = (
+            f"cache_id already exists with different {difference}: cache {self.cache_id!r} in '{self.root}'."
+            f" Use the same grid, another cache_id, or exclusive=False"
+        )
+        if self.exclusive:
+            raise OverlapError(message)
+        warnings.warn(f"Cache overlap detected: {message}", OverlapWarning, stacklevel=4)
 
     # --- methods that the document names as overridable ----------------------------------------------------
 
@@ -1150,9 +768,7 @@ class ChunkCache:
         list of ChunkKey
             One key for each chunk touched, with the values asked of it.
         """
-        status = self.cache_status()
-        plan = status.plan
-        return [status._key(cell) for cell in plan.of_state(MISSING, PARTIAL, STORED)]
+        return self.cache_status().chunk_keys()
 
     def chunk_hash(self, chunk_key: ChunkKey) -> str:
         """Return the name of the file of the chunk that holds these values.
@@ -1189,8 +805,7 @@ class ChunkCache:
         return [self._first_ref(cell, cells).name for cell in cells]
 
     def _first_ref(self, cell: Cell, cells: Cells) -> ChunkRef:
-        order = cells.selection.order
-        return self._ref(cell, order, cell.candidates(cells.bins, order)[0], cells.bins)
+        return Reader(self._state.store, cells.bins, cells.selection.order).candidates(cell)[0]
 
     def _provisional_bins_for(self, selection: Selection) -> Bins:
         cells = Cells(selection, self._bins())
@@ -1274,32 +889,10 @@ class ChunkCache:
             such file.
         """
         try:
-            chunk = chunkfile.load(path)
+            with chunkfile.load(path) as chunk:
+                return items.payload(self._state.store, chunk)
         except FileNotFoundError:
             return None
-        with chunk:
-            key, outputs, points = self._decoded(chunk)
-        spec = [dict(zip((name for name, _ in key), point, strict=True)) for point in points]
-        hashes = [self.item_hash(key, tuple(point.values())) for point in spec]
-        return {
-            "items": dict(zip(hashes, outputs, strict=True)),
-            "spec": dict(zip(hashes, spec, strict=True)),
-            "created_at": chunk.created_at,
-        }
-
-    def _decoded(self, chunk: chunkfile.Chunk) -> tuple[ChunkKey, list[Any], list[tuple[Any, ...]]]:
-        values = self._state.store.values(chunk)
-        names = [name for name, _, _ in chunk.constant["axes"]]
-        key = tuple((name, tuple(values[name])) for name in names)
-        points = list(itertools.product(*(vs for _, vs in key)))
-        bins = Bins()
-        for name, vs in key:
-            bins.of(name).add(vs, canonical_many(vs))
-        ref = self._state.store.ref(tuple(names), (0,) * len(names), bins)
-        block, rows = self._state.store.everything(ref, chunk)
-        if rows is not None:
-            points = [points[i] for i in rows]
-        return key, block.outputs(allow_pickle=self.allow_pickle), points
 
     def item_hash(self, chunk_key: ChunkKey, axis_values: Sequence[Any]) -> str:
         """Return the hash of one point.
@@ -1316,8 +909,7 @@ class ChunkCache:
         str
             32 hex characters.
         """
-        point = {name: value for (name, _), value in zip(chunk_key, axis_values, strict=True)}
-        return digest((self.version, point))
+        return items.item_hash(self.version, chunk_key, axis_values)
 
     def write_chunk_payload(
         self,
@@ -1379,60 +971,27 @@ class ChunkCache:
             Chunk hash to ``chunk_key``, ``created_at`` and ``updated_at`` (ISO 8601, UTC), ``points``,
             ``bytes`` and ``complete``.
         """
-        index: dict[str, dict[str, Any]] = {}
-        orphans: list[dict[str, list[Any]]] = []
-        for path in self._state.folder.chunk_files():
-            try:
-                with chunkfile.load(path) as chunk:
-                    entry = self._index_entry(chunk)
-                    orphans += self._orphaned(chunk)
-            except (ChunkFormatError, FileNotFoundError):
-                continue
-            name = path.parent.name.removesuffix(".parts") if not entry["complete"] else path.stem
-            index[name] = _joined(index.get(name), entry)
+        entries: dict[str, dict[str, Any]] = {}
+        orphans: dict[bytes, tuple[str, list[Any]]] = {}
+        known = self._bins()
+        for name, entry, own in items.index(self._state.folder, self._state.store):
+            entries[name] = items.joined(entries.get(name), entry)
+            for axis in own[0] if own else ():
+                group = own[1].of(axis) if own else None
+                if group is not None and known.of(axis).find(group.keys) is None:
+                    orphans[canonical_bytes(axis) + b"".join(group.keys)] = (axis, group.values)
         if orphans:
-            self._adopt(orphans)
-        return index
+            self._adopt(orphans.values())
+        return entries
 
-    def _index_entry(self, chunk: chunkfile.Chunk) -> dict[str, Any]:
-        sizes, part = chunk.sizes, chunk.constant["part"]
-        names = [name for name, _, _ in chunk.constant["axes"]]
-        values = self._state.store.values(chunk)
-        when = _iso(chunk.created_at)
-        return {
-            "chunk_key": tuple((name, tuple(values.get(name, ()))) for name in names),
-            "created_at": when,
-            "updated_at": when,
-            "points": sizes[part] if part is not None else math.prod(sizes[name] for name in names),
-            "bytes": chunk.nbytes,
-            "complete": part is None,
-        }
-
-    def _orphaned(self, chunk: chunkfile.Chunk) -> list[dict[str, list[Any]]]:
-        """Return the bins that a file of this cache needs and no layout has."""
-        values = self._state.store.values(chunk)
-        if sorted(values) != sorted(self.axis_order):
-            return []
-        bins = self._bins()
-        known = all(bins.of(name).find(canonical_many(vs)) is not None for name, vs in values.items())
-        if known:
-            return []
-        alone = Bins()
-        for name in self.axis_order:
-            alone.of(name).add(values[name], canonical_many(values[name]))
-        ref = self._state.store.ref(self.axis_order, (0,) * len(self.axis_order), alone)
-        return [values] if ref.identity == chunk.identity else []
-
-    def _adopt(self, orphans: Sequence[Mapping[str, list[Any]]]) -> None:
+    def _adopt(self, orphans: Iterable[tuple[str, list[Any]]]) -> None:
         """Write a layout that names the bins of chunk files that came without one."""
-        bins: dict[str, dict[bytes, list[Any]]] = {}
-        for values in orphans:
-            for name, group in values.items():
-                bins.setdefault(name, {}).setdefault(b"".join(canonical_many(group)), group)
-        groups = {name: list(members.values()) for name, members in bins.items()}
+        groups: dict[str, list[list[Any]]] = {}
+        for axis, values in orphans:
+            groups.setdefault(axis, []).append(values)
         layout = Layout(self.version, self.axis_order, self.grid.sizes, groups, None, time.time_ns())
-        with self._state.lock, self._storing():
-            self._state.folder.commit_layout(layout, files.Syncer(self.durability))
+        with self._state.lock, _Storing(self.root):
+            self._state.folder.commit_layout(layout, self.syncer())
 
     # --- finding caches ------------------------------------------------------------------------------------
 
@@ -1451,24 +1010,7 @@ class ChunkCache:
             For each cache ``cache_id``, ``path`` and ``metadata``: its axis_values, chunk_spec, axis_order,
             version, created_at and the user's own metadata; None where ``metadata.json`` is damaged.
         """
-        found = []
-        for name in sorted(files.list_folder(root)):
-            path = Path(root) / name
-            folder = Folder(path, "")
-            try:
-                metadata = folder.read_metadata()
-            except (MetadataError, NotADirectoryError) as error:
-                if isinstance(error, NotADirectoryError):
-                    continue
-                warnings.warn(str(error), DamageWarning, stacklevel=2)
-                found.append({"cache_id": name, "path": path, "metadata": None})
-                continue
-            if metadata is not None:
-                folder.version = metadata["version"]
-                folder.refresh()
-                metadata["axis_values"] = _stored_values(metadata, folder)
-                found.append({"cache_id": name, "path": path, "metadata": metadata})
-        return found
+        return catalog.discover(root)
 
     @classmethod
     def find_compatible_caches(
@@ -1487,35 +1029,25 @@ class ChunkCache:
         ----------
         root : path-like
             A folder of caches.
-        cache_id, axis_values, chunk_spec, version, axis_order : optional
-            What a cache must have.
+        cache_id : str, optional
+            The cache.
+        axis_values : mapping, optional
+            Axis name to values.
+        chunk_spec : mapping, optional
+            Axis name to chunk size.
+        version : str, optional
+            The namespace.
+        axis_order : sequence of str, optional
+            Names of the axes in axis order.
         allow_superset : bool, default False
-            Whether a cache with more values, or further axes of one value, fits `axis_values`.
+            Whether a cache with more values, or further axes, fits `axis_values`.
 
         Returns
         -------
         list of dict
             As :meth:`discover_caches`.
         """
-        sizes = (
-            None
-            if chunk_spec is None
-            else {n: s["size"] if isinstance(s, Mapping) else s for n, s in chunk_spec.items()}
-        )
-        fitting = []
-        for entry in cls.discover_caches(root):
-            known = entry["metadata"]
-            if known is None or (cache_id is not None and entry["cache_id"] != cache_id):
-                continue
-            if version is not None and known["version"] != version:
-                continue
-            if axis_order is not None and list(known["axis_order"]) != list(axis_order):
-                continue
-            if sizes is not None and known["chunk_spec"] != sizes:
-                continue
-            if axis_values is None or _covers(known["axis_values"], axis_values, superset=allow_superset):
-                fitting.append(entry)
-        return fitting
+        return catalog.find(root, cache_id, axis_values, chunk_spec, version, axis_order, allow_superset)
 
     @classmethod
     def load_from_cache(cls, root: str | os.PathLike[str], cache_id: str, **options: Any) -> ChunkCache:
@@ -1542,25 +1074,11 @@ class ChunkCache:
         MetadataError
             Where its ``metadata.json`` is damaged.
         """
-        folder = Folder(Path(root) / _checked_id(cache_id), "")
-        known = folder.read_metadata()
+        known = catalog.known(root, _checked_id(cache_id))
         if known is None:
-            there = [entry["cache_id"] for entry in cls.discover_caches(root)]
-            raise CacheNotFoundError(
-                f"there is no cache {cache_id!r} in '{root}', which has {len(there)} caches; pass"
-                f" axis_values to make one"
-            )
-        folder.version = known["version"]
-        folder.refresh()
-        given: dict[str, Any] = {
-            "metadata": known["metadata"],
-            "chunk_spec": known["chunk_spec"],
-            "axis_values": _stored_values(known, folder),
-            "version": known["version"],
-            "axis_order": known["axis_order"],
-            **options,
-        }
-        return cls(root, cache_id, **given)
+            raise catalog.missing_cache(root, cache_id)
+        names = ("metadata", "chunk_spec", "axis_values", "version", "axis_order")
+        return cls(root, cache_id, **{**{name: known[name] for name in names}, **options})
 
 
 # --- helpers -----------------------------------------------------------------------------------------------
@@ -1664,156 +1182,21 @@ def _narrowed(view: Selection, chosen: Selection) -> Selection:
     return Selection(view.order, tuple(values), tuple(keys))
 
 
-def _touches(axis: Any, fresh: Mapping[str, list[int]], name: str) -> bool:
-    new = fresh.get(name)
-    return bool(new) and bool(np.isin(axis.request, new).any())
+def _new_axes(selection: Selection, cell: Cell, fresh: Mapping[str, list[int]]) -> list[tuple[str, AxisCell]]:
+    """Return the axes along which a cell has values that no bin held."""
+    named = zip(selection.order, cell.axes, strict=True)
+    return [(n, axis) for n, axis in named if n in fresh and np.isin(axis.request, fresh[n]).any()]
 
 
-def _chunk_points(cell: Cell, choice: tuple[int, ...], ref: ChunkRef) -> IntArray:
-    """Return the positions in a chunk of a cell's points, row-major."""
-    if not ref.sizes:
-        return np.zeros(1, np.intp)
-    positions = [axis.positions[i] for axis, i in zip(cell.axes, choice, strict=True)]
-    return np.ravel_multi_index(np.ix_(*positions), ref.sizes).reshape(-1)
-
-
-def _rows_of(points: IntArray, wanted: IntArray) -> IntArray:
-    """Return the row at which each wanted point stands, -1 where it does not."""
-    order = np.argsort(points, kind="stable")
-    place = np.minimum(np.searchsorted(points[order], wanted), len(points) - 1)
-    rows = order[place]
-    return np.where(points[rows] == wanted, rows, -1)
-
-
-def _same_points(points: IntArray, wanted: IntArray) -> bool:
-    return len(points) == len(wanted) and bool((points == wanted).all())
-
-
-def _taken(block: Block, rows: IntArray) -> Block:
-    if block.kind == "opaque":
-        return block
-    columns = {name: column.rows(rows) for name, column in block.columns.items()}
-    return Block(block.kind, len(rows), columns, block.coords.taken(rows))
-
-
-def tasks_for(
-    selection: Selection,
-    missing: Sequence[tuple[int, Cell, IntArray | None]],
-    bins: Bins,
-    make_ref: Callable[[tuple[str, ...], tuple[int, ...]], ChunkRef],
-) -> Iterator[Task]:
-    """Cut missing points into calls: disjoint boxes, each within the first chunk that may hold it.
-
-    Parameters
-    ----------
-    selection : Selection
-        The request.
-    missing : sequence
-        Cells that miss points: rank, cell, and row-major positions in it (None for all of them).
-    bins : Bins
-        The bins of every axis.
-    make_ref : callable
-        ``(order, numbers) -> ChunkRef``.
-
-    Yields
-    ------
-    Task
-        One call.
-    """
-    for rank, cell, points in missing:
-        choice = cell.candidates(bins, selection.order)[0]
-        numbers = tuple(axis.bins[i] for axis, i in zip(cell.axes, choice, strict=True))
-        ref = make_ref(selection.order, numbers)
-        mask = np.ones(cell.points, bool) if points is None else np.zeros(cell.points, bool)
-        if points is not None:
-            mask[points] = True
-        for box in boxes(mask.reshape(cell.shape)):
-            yield _task(selection, rank, cell, choice, ref, box)
-
-
-def _task(
-    selection: Selection,
-    rank: int,
-    cell: Cell,
-    choice: tuple[int, ...],
-    ref: ChunkRef,
-    box: tuple[IntArray, ...],
-) -> Task:
-    values, within, ranks = [], [], []
-    for number, axis in enumerate(cell.axes):
-        places = axis.positions[choice[number]][box[number]]
-        order = np.argsort(places, kind="stable")
-        ranks.append(box[number][order])
-        within.append(places[order])
-        asked = selection.values[number]
-        values.append(tuple(asked[i] for i in axis.source[ranks[-1]]))
-    points: IntArray | None = None
-    cell_points: IntArray | None = None
-    if math.prod(len(w) for w in within) < ref.points:
-        points = np.ravel_multi_index(np.ix_(*within), ref.sizes).reshape(-1)
-    if cell.axes:
-        cell_points = np.ravel_multi_index(np.ix_(*ranks), cell.shape).reshape(-1)
-        if _same_points(cell_points, np.arange(cell.points)):
-            cell_points = None
-    return Task(ref, selection.order, tuple(values), points, rank, cell, cell_points)
-
-
-def _is_one_chunk(layout: Layout, grid: Grid) -> bool:
-    one_each = all(len(layout.bins.get(name, ())) == 1 for name in grid.order)
-    return layout.chunks is None and one_each
-
-
-def _box_layout(version: str, grid: Grid, found: list[dict[str, list[int]]], now: int) -> Layout:
-    """Return the layout of chunks that were named one by one."""
-    bins: dict[str, list[list[Any]]] = {name: [] for name in grid.order}
-    numbers: dict[str, dict[tuple[int, ...], int]] = {name: {} for name in grid.order}
-    chunks = []
-    for box in found:
-        chunk = []
-        for name in sorted(box):
-            group = tuple(box[name])
-            if group not in numbers[name]:
-                numbers[name][group] = len(bins[name])
-                bins[name].append([grid.axis(name).values[i] for i in group])
-            chunk.append(numbers[name][group])
-        chunks.append(chunk)
-    return Layout(version, grid.order, grid.sizes, bins, chunks, now)
-
-
-def _stored_values(known: Mapping[str, Any], folder: Folder) -> dict[str, list[Any]]:
-    """Return the axis values of a cache on disk: those of its metadata, then those of its layouts."""
-    values = {name: list(vs) for name, vs in known["axis_values"].items()}
-    for name, more in folder.axis_values().items():
-        if name in values:
-            there = set(canonical_many(values[name]))
-            values[name] += [v for v in more if canonical_bytes(v) not in there]
-    return values
-
-
-def _covers(known: Mapping[str, list[Any]], asked: Mapping[str, Any], *, superset: bool) -> bool:
-    axes = {name: make_axis(name, values) for name, values in asked.items()}
-    if not superset:
-        return sorted(known) == sorted(axes) and all(
-            canonical_many(known[name]) == list(axis.keys) for name, axis in axes.items()
-        )
-    return all(
-        name in known and set(axis.keys) <= set(canonical_many(known[name])) for name, axis in axes.items()
-    )
-
-
-def _joined(there: dict[str, Any] | None, entry: dict[str, Any]) -> dict[str, Any]:
-    if there is None or (entry["complete"] and not there["complete"]):
-        return entry
-    if there["complete"]:
-        return there
-    return {
-        **there,
-        "created_at": min(there["created_at"], entry["created_at"]),
-        "updated_at": max(there["updated_at"], entry["updated_at"]),
-        "points": there["points"] + entry["points"],
-        "bytes": there["bytes"] + entry["bytes"],
-    }
-
-
-def _iso(nanoseconds: int) -> str:
-    return datetime.fromtimestamp(nanoseconds / 1e9, timezone.utc).isoformat()
+def _reason(selection: Selection, cell: Cell, new: list[tuple[str, AxisCell]], stored: int, nothing: bool) -> str:
+    """Say why points of a cell would be run."""
+    if nothing:
+        return "nothing is stored for these params"
+    if stored:
+        return "the chunk is stored in part"
+    if not new:
+        return "not computed yet"
+    name, axis = new[0]
+    values = selection.values[selection.order.index(name)]
+    shown = ", ".join(repr(values[i]) for i in axis.source[:3])
+    return f"new on axis {name!r}: {shown}{f' and {len(axis) - 3} more' if len(axis) > 3 else ''}"

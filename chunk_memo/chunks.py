@@ -94,6 +94,8 @@ class Part:
     """Row-major positions in the chunk, in the reader's axis order."""
     block: Block
     """Their outputs."""
+    nbytes: int
+    """Length of the file in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,7 +419,7 @@ class ChunkStore:
         try:
             with chunk:
                 rows = _Rows(self, ref, chunk, None)
-                return Part(Path(path), rows.points(), rows.block_of_part())
+                return Part(Path(path), rows.points(), rows.block_of_part(), chunk.nbytes)
         except FormatVersionError:
             raise
         except ChunkFormatError as error:

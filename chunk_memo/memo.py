@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chunk_memo.cache import CacheStatus, ChunkCache
+from chunk_memo.cache import ChunkCache
 from chunk_memo.disk.layouts import Folder
-from chunk_memo.errors import CacheNotFoundError, CollisionError, SignatureError, SpecError
+from chunk_memo.errors import CacheNotFoundError, SignatureError, SpecError
 from chunk_memo.grid import ChunkKey, Grid, chunk_sizes, make_axis
 from chunk_memo.identity import (
     FunctionIdentity,
@@ -29,7 +29,8 @@ from chunk_memo.identity import (
     unwrap,
 )
 from chunk_memo.plan import Plan
-from chunk_memo.runners import Diagnostics, run, run_streaming
+from chunk_memo.runners import run, run_streaming
+from chunk_memo.status import CacheStatus
 
 __all__ = ["ChunkMemo", "auto_load"]
 

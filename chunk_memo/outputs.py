@@ -229,6 +229,24 @@ class Block:
             return columns[""]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
+    def taken(self, rows: IntArray) -> Block:
+        """Return some rows of a pointwise block; an opaque one stays whole.
+
+        Parameters
+        ----------
+        rows : ndarray of intp
+            The rows.
+
+        Returns
+        -------
+        Block
+            The rows.
+        """
+        if self.kind == "opaque":
+            return self
+        columns = {name: column.rows(rows) for name, column in self.columns.items()}
+        return Block(self.kind, len(rows), columns, self.coords.taken(rows))
+
     @property
     def pointwise(self) -> bool:
         """Whether rows can be taken from every column."""
@@ -757,6 +775,12 @@ class Collector:
         self._opaque: dict[int, list[Any]] = {}
         self._by_chunk: dict[int, Collector] | None = {} if by_chunk else None
         self._library = "pandas"
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of the blocks taken so far."""
+        inner = (part.kinds for part in (self._by_chunk or {}).values())
+        return frozenset(self._kinds).union(*inner)
 
     def add(self, rank: int, cell: Cell, block: Block, points: IntArray | None = None) -> None:
         """Take a block.

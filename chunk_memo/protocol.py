@@ -10,14 +10,15 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from chunk_memo.cache import Reading, Task, tasks_for
 from chunk_memo.chunks import ChunkRef
 from chunk_memo.disk.files import Syncer
 from chunk_memo.errors import SignatureError
 from chunk_memo.grid import Bins, ChunkKey, Grid, IntArray, make_axis
 from chunk_memo.identity import canonical_bytes, canonical_many
 from chunk_memo.outputs import Block, Collector, PointCoords, make_block
+from chunk_memo.reading import Reading
 from chunk_memo.selection import Cell, Cells, Selection, select
+from chunk_memo.tasks import Missing, Task, tasks_for
 
 __all__ = ["CacheProtocol", "ProtocolCache", "RunnerContext"]
 
@@ -350,9 +351,7 @@ class ProtocolCache:
     def _key(self, ref: ChunkRef) -> ChunkKey:
         return self._key_of[tuple(sorted(zip(ref.order, ref.numbers, strict=True)))]
 
-    def tasks(
-        self, selection: Selection, missing: Sequence[tuple[int, Cell, IntArray | None]]
-    ) -> Iterator[Task]:
+    def tasks(self, selection: Selection, missing: Sequence[Missing]) -> Iterator[Task]:
         """Cut missing points into calls.
 
         Parameters

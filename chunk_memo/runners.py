@@ -13,16 +13,19 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from chunk_memo.cache import ChunkCache, Reading, Task
+from chunk_memo.cache import ChunkCache
 from chunk_memo.disk.files import Syncer
-from chunk_memo.errors import SpecError, StoreError
+from chunk_memo.errors import RootError, SpecError, StoreError
 from chunk_memo.events import ChunkDone, Event, Observer, PointFailed, RunFinished, RunStarted
 from chunk_memo.grid import ChunkKey
 from chunk_memo.outputs import Block, Collector
 from chunk_memo.protocol import CacheProtocol, ProtocolCache, RunnerContext
-from chunk_memo.selection import Cell, Selection
+from chunk_memo.reading import Reading
+from chunk_memo.selection import Selection
+from chunk_memo.tasks import Missing, Task
 
 __all__ = [
     "CacheVerbs",
@@ -92,6 +95,9 @@ class CacheVerbs(Protocol):
     vectorize: bool
     """Whether the function takes single values."""
 
+    def write_metadata(self) -> Path:
+        """Write what describes the cache, unless it is there."""
+
     def syncer(self) -> Syncer:
         """Return what takes note of files that must be on disk."""
 
@@ -104,7 +110,7 @@ class CacheVerbs(Protocol):
     def settle(self) -> bool:
         """Look for what other processes stored; tell whether reading again is worth it."""
 
-    def tasks(self, selection: Selection, missing: Sequence[tuple[int, Cell, Any]]) -> Iterator[Task]:
+    def tasks(self, selection: Selection, missing: Sequence[Missing]) -> Iterator[Task]:
         """Cut missing points into calls."""
 
     def block(self, task: Task, output: Any) -> Block:
@@ -128,12 +134,23 @@ class _Engine:
         for observer in self.observers:
             observer(event)
 
+    def describe(self) -> None:
+        """Let the cache write what it is; where there is no room for it, go on and report it at the end."""
+        try:
+            self.cache.write_metadata()
+        except RootError:
+            raise
+        except OSError as error:
+            self.unstored = error
+
     def collect(self, selection: Selection, *, by_chunk: bool, on_partial: str) -> Collector:
         """Read and compute a request; return its outputs."""
         collector, reading = self._read(selection, by_chunk=by_chunk)
         missing = reading.missing
         if on_partial == "return":
             missing = [entry for entry in missing if entry[2] is None]
+            if len(missing) < len(reading.missing):
+                _refuse_holes(collector)
         self._compute(selection, missing, reading, collector)
         held = self.diagnostics.cached_points + self.diagnostics.executed_points
         self.diagnostics.max_stream_items = max(self.diagnostics.max_stream_items, held)
@@ -166,7 +183,7 @@ class _Engine:
     def _compute(
         self,
         selection: Selection,
-        missing: Sequence[tuple[int, Cell, Any]],
+        missing: Sequence[Missing],
         reading: Reading,
         collector: Collector | None,
     ) -> None:
@@ -265,6 +282,16 @@ class _Engine:
         )
         raised.diagnostics = self.diagnostics
         return raised
+
+
+def _refuse_holes(collector: Collector) -> None:
+    """Refuse to return arrays in which some points would never have been written."""
+    kinds = collector.kinds - {"list"}
+    if kinds:
+        raise SpecError(
+            f"on_partial='return' leaves points out, which only outputs of the kind 'list' can show; this cache"
+            f" holds {sorted(kinds)}: ask for what is stored by slice(…), or use on_partial='compute'"
+        )
 
 
 def _shown(arguments: dict[str, Any]) -> str:
@@ -459,11 +486,9 @@ def _collected(
     settings = cache if context is None else context
     collate = collate_fn or getattr(settings, "collate_fn", None)
     engine = _Engine(verbs, exec_fn, _watchers(settings, observers))
-    verbs.write_metadata()
+    engine.describe()
     by_chunk = collate is not None and not by_key
-    collectors = [
-        engine.collect(selection, by_chunk=by_chunk, on_partial=on_partial) for selection in selections
-    ]
+    collectors = [engine.collect(selection, by_chunk=by_chunk, on_partial=on_partial) for selection in selections]
     output = _put_together(collectors, collate, by_key)
     engine.diagnostics.merges = 1
     _profiled(engine, settings)
@@ -474,9 +499,7 @@ def _collected(
     return output, engine.diagnostics
 
 
-def _put_together(
-    collectors: list[Collector], collate: Callable[[list[Any]], Any] | None, by_key: bool
-) -> Any:
+def _put_together(collectors: list[Collector], collate: Callable[[list[Any]], Any] | None, by_key: bool) -> Any:
     if not by_key:
         (collector,) = collectors
         return collector.result() if collate is None else collate(collector.entries())
@@ -498,7 +521,9 @@ def _streamed(
 ) -> Diagnostics:
     settings = cache if context is None else context
     engine = _Engine(verbs, exec_fn, _watchers(settings, observers))
-    verbs.write_metadata()
+    engine.describe()
+    if engine.unstored is not None:
+        raise engine.store_error() from engine.unstored
     for selection in selections:
         engine.stream(selection)
     _profiled(engine, settings)

@@ -1,0 +1,274 @@
+"""Which caches lie in a root, and what is known of each: ``metadata.json`` held against its layouts."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from chunk_memo.disk import files
+from chunk_memo.disk.layouts import Folder
+from chunk_memo.errors import CacheNotFoundError, CollisionError, DamageWarning, MetadataError
+from chunk_memo.grid import Grid, chunk_sizes, make_axis
+from chunk_memo.identity import canonical_bytes, canonical_many
+
+__all__ = [
+    "check_identity",
+    "covers",
+    "differences",
+    "discover",
+    "find",
+    "known",
+    "missing_cache",
+    "stored_values",
+]
+
+
+def known(root: str | os.PathLike[str], cache_id: str) -> dict[str, Any] | None:
+    """Return what is known of a cache on disk.
+
+    Parameters
+    ----------
+    root : path-like
+        A folder of caches.
+    cache_id : str
+        The cache.
+
+    Returns
+    -------
+    dict or None
+        Its metadata, with ``axis_values`` as they are now; None where there is no such cache.
+
+    Raises
+    ------
+    MetadataError
+        Where its ``metadata.json`` is damaged.
+    """
+    folder = Folder(Path(root) / cache_id, "")
+    metadata = folder.read_metadata()
+    if metadata is not None:
+        folder.version = metadata["version"]
+        folder.refresh()
+        metadata["axis_values"] = stored_values(metadata, folder)
+    return metadata
+
+
+def stored_values(metadata: Mapping[str, Any], folder: Folder) -> dict[str, list[Any]]:
+    """Return the axis values of a cache on disk: those of its metadata, then those of its layouts.
+
+    Parameters
+    ----------
+    metadata : mapping
+        What ``metadata.json`` says.
+    folder : Folder
+        The cache's folder, its layouts read.
+
+    Returns
+    -------
+    dict of str to list
+        Axis name to values.
+    """
+    values = {name: list(vs) for name, vs in metadata["axis_values"].items()}
+    for name, more in folder.axis_values().items():
+        if name in values:
+            there = set(canonical_many(values[name]))
+            values[name] += [v for v in more if canonical_bytes(v) not in there]
+    return values
+
+
+def discover(root: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """List the caches in a root.
+
+    Parameters
+    ----------
+    root : path-like
+        A folder of caches; one that does not exist has none.
+
+    Returns
+    -------
+    list of dict
+        For each cache ``cache_id``, ``path`` and ``metadata``; the latter is None where it is damaged.
+    """
+    found = []
+    for name in sorted(files.list_folder(root)):
+        path = Path(root) / name
+        if not path.is_dir():
+            continue
+        try:
+            metadata = known(root, name)
+        except MetadataError as error:
+            warnings.warn(str(error), DamageWarning, stacklevel=3)
+            found.append({"cache_id": name, "path": path, "metadata": None})
+            continue
+        if metadata is not None:
+            found.append({"cache_id": name, "path": path, "metadata": metadata})
+    return found
+
+
+def find(
+    root: str | os.PathLike[str],
+    cache_id: str | None = None,
+    axis_values: Mapping[str, Any] | None = None,
+    chunk_spec: Mapping[str, Any] | None = None,
+    version: str | None = None,
+    axis_order: Sequence[str] | None = None,
+    allow_superset: bool = False,
+) -> list[dict[str, Any]]:
+    """List the caches in a root that fit what is given; what is left out fits all.
+
+    Parameters
+    ----------
+    root : path-like
+        A folder of caches.
+    cache_id, axis_values, chunk_spec, version, axis_order : object, optional
+        What a cache must have.
+    allow_superset : bool, default False
+        Whether a cache with more values, or further axes, fits `axis_values`.
+
+    Returns
+    -------
+    list of dict
+        As :func:`discover`.
+    """
+
+    def fits(entry: Mapping[str, Any]) -> bool:
+        metadata = entry["metadata"]
+        if metadata is None or (cache_id is not None and entry["cache_id"] != cache_id):
+            return False
+        if version is not None and metadata["version"] != version:
+            return False
+        if axis_order is not None and list(metadata["axis_order"]) != list(axis_order):
+            return False
+        there = metadata["axis_values"]
+        if chunk_spec is not None and metadata["chunk_spec"] != _sizes(chunk_spec, there):
+            return False
+        return axis_values is None or covers(there, axis_values, superset=allow_superset)
+
+    return [entry for entry in discover(root) if fits(entry)]
+
+
+def _sizes(chunk_spec: Mapping[str, Any], values: Mapping[str, list[Any]]) -> dict[str, int] | None:
+    if not set(chunk_spec) <= set(values):
+        return None
+    axes = [make_axis(name, vs) for name, vs in values.items()]
+    return chunk_sizes(chunk_spec, values, axes)
+
+
+def covers(there: Mapping[str, list[Any]], asked: Mapping[str, Any], *, superset: bool) -> bool:
+    """Tell whether a cache's axis values are those asked for, or hold them.
+
+    Parameters
+    ----------
+    there : mapping of str to list
+        The cache's axis values.
+    asked : mapping
+        Axis name to values.
+    superset : bool
+        Whether more values, and further axes, will do.
+
+    Returns
+    -------
+    bool
+        Whether they fit.
+    """
+    axes = {name: make_axis(name, values) for name, values in asked.items()}
+    if not set(axes) <= set(there) or (not superset and len(axes) < len(there)):
+        return False
+    for name, axis in axes.items():
+        keys = canonical_many(there[name])
+        if not (set(axis.keys) <= set(keys) if superset else list(axis.keys) == keys):
+            return False
+    return True
+
+
+def check_identity(
+    metadata: Mapping[str, Any], cache_id: str, identity: bytes | None, own: Mapping[str, Any]
+) -> None:
+    """Refuse to let one id stand for two things.
+
+    Parameters
+    ----------
+    metadata : mapping
+        What the ``metadata.json`` that is there says.
+    cache_id : str
+        The cache.
+    identity : bytes or None
+        Canonical bytes that the id was made from; None where that is not known.
+    own : mapping
+        The metadata that this program would write.
+
+    Raises
+    ------
+    CollisionError
+        Where they differ, or where an explicit ``version=`` joins functions of two modules.
+    """
+    if identity is not None and metadata["identity"] not in (b"", identity):
+        raise CollisionError(
+            f"the cache id {cache_id!r} already stands for other params or another function; give this one"
+            f" another name (name=…) or version"
+        )
+    there, here = metadata["metadata"].get("function"), own.get("function")
+    if not isinstance(there, Mapping) or not isinstance(here, Mapping) or here.get("version") is None:
+        return
+    modules = {there.get("module"), here.get("module")}
+    if len(modules) > 1 and "__main__" not in modules:
+        raise CollisionError(
+            f"{here.get('name')!r} of version {here.get('version')!r} in module {here.get('module')!r} would"
+            f" share results with the function of that name and version in module {there.get('module')!r};"
+            f" give one of them another name with name=…"
+        )
+
+
+def differences(metadata: Mapping[str, Any], stored: Mapping[str, list[Any]], grid: Grid) -> Iterator[str]:
+    """Iterate over what tells a cache on disk from a declared grid.
+
+    Parameters
+    ----------
+    metadata : mapping
+        What ``metadata.json`` says.
+    stored : mapping of str to list
+        The axis values on disk.
+    grid : Grid
+        The declared grid.
+
+    Yields
+    ------
+    str
+        The name of what differs, then in which axis and how.
+    """
+    for name in sorted({*stored, *grid.order}):
+        if name not in stored or name not in grid.order:
+            yield f"axis_values (axis {name!r} is only in the {'stored' if name in stored else 'new'} one)"
+            continue
+        axis = grid.axis(name)
+        there = set(canonical_many(stored[name]))
+        if there != set(axis.keys):
+            common = len(there & set(axis.keys))
+            yield (f"axis_values (axis {name!r}: {len(there)} stored, {len(axis)} asked for, {common} in common)")
+    sizes = metadata["chunk_spec"]
+    for name, size in grid.sizes.items():
+        if name in sizes and sizes[name] != size:
+            yield f"chunk_spec (axis {name!r}: {sizes[name]} stored, {size} asked for)"
+
+
+def missing_cache(root: str | os.PathLike[str], cache_id: str) -> CacheNotFoundError:
+    """Return the error that says that a root has no such cache.
+
+    Parameters
+    ----------
+    root : path-like
+        A folder of caches.
+    cache_id : str
+        The cache.
+
+    Returns
+    -------
+    CacheNotFoundError
+        The error, with the number of caches that are there.
+    """
+    count = sum((Path(root) / name).is_dir() for name in files.list_folder(root))
+    return CacheNotFoundError(
+        f"there is no cache {cache_id!r} in '{root}', which holds {count} caches; pass axis_values to make one"
+    )

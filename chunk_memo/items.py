@@ -1,0 +1,177 @@
+"""What chunk files hold, item by item and file by file, as the document's methods show it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from chunk_memo.chunks import ChunkStore
+from chunk_memo.disk import chunkfile
+from chunk_memo.disk.layouts import Folder
+from chunk_memo.errors import ChunkFormatError
+from chunk_memo.grid import Bins, ChunkKey
+from chunk_memo.identity import canonical_many, digest
+
+__all__ = ["index", "item_hash", "joined", "own_bins", "payload"]
+
+
+def item_hash(version: str, chunk_key: ChunkKey, axis_values: Sequence[Any]) -> str:
+    """Return the hash of one point.
+
+    Parameters
+    ----------
+    version : str
+        The cache's version.
+    chunk_key : ChunkKey
+        The chunk that it lies in; gives the names of the axes.
+    axis_values : sequence
+        Its value on each axis, in the order of `chunk_key`.
+
+    Returns
+    -------
+    str
+        32 hex characters; the same for every order of the axes.
+    """
+    point = {name: value for (name, _), value in zip(chunk_key, axis_values, strict=True)}
+    return digest((version, point))
+
+
+def own_bins(store: ChunkStore, chunk: chunkfile.Chunk) -> tuple[tuple[str, ...], Bins] | None:
+    """Return the bins that a file's own manifest names.
+
+    Parameters
+    ----------
+    store : ChunkStore
+        The cache's chunks.
+    chunk : Chunk
+        The opened file.
+
+    Returns
+    -------
+    tuple of tuple of str, Bins, or None
+        Names of the axes in the file's order, and a table with one bin each; None where some axis has values
+        that cannot be rebuilt.
+    """
+    names = tuple(name for name, _, _ in chunk.constant["axes"])
+    values = store.values(chunk)
+    if len(values) < len(names):
+        return None
+    bins = Bins()
+    for name in names:
+        bins.of(name).add(values[name], canonical_many(values[name]))
+    return names, bins
+
+
+def payload(store: ChunkStore, chunk: chunkfile.Chunk) -> dict[str, Any]:
+    """Return the outputs in a file by item.
+
+    Parameters
+    ----------
+    store : ChunkStore
+        The cache's chunks.
+    chunk : Chunk
+        The opened file.
+
+    Returns
+    -------
+    dict
+        ``items`` maps item hashes to outputs, ``spec`` maps them to axis values.
+    """
+    own = own_bins(store, chunk)
+    if own is None:
+        raise ChunkFormatError(f"{chunk!r} has axis values that cannot be rebuilt from the file alone")
+    names, bins = own
+    ref = store.ref(names, (0,) * len(names), bins)
+    block, rows = store.everything(ref, chunk)
+    key = store.key(ref)
+    points = list(itertools.product(*(values for _, values in key)))
+    if rows is not None:
+        points = [points[row] for row in rows]
+    hashes = [item_hash(store.folder.version, key, point) for point in points]
+    outputs = block.outputs(allow_pickle=store.allow_pickle)
+    spec = [dict(zip(names, point, strict=True)) for point in points]
+    return {
+        "items": dict(zip(hashes, outputs, strict=True)),
+        "spec": dict(zip(hashes, spec, strict=True)),
+        "created_at": _iso(chunk.created_at),
+    }
+
+
+def index(
+    folder: Folder, store: ChunkStore
+) -> Iterator[tuple[str, dict[str, Any], tuple[tuple[str, ...], Bins] | None]]:
+    """Iterate over the chunks whose files are there now.
+
+    Parameters
+    ----------
+    folder : Folder
+        The cache's folder.
+    store : ChunkStore
+        Its chunks.
+
+    Yields
+    ------
+    tuple of str, dict, object
+        The chunk's hash, its entry, and :func:`own_bins` where the file belongs to this cache.
+    """
+    for path in folder.chunk_files():
+        try:
+            with chunkfile.load(path) as chunk:
+                own = own_bins(store, chunk)
+                entry = _entry(chunk, own)
+                if own is not None:
+                    ref = store.ref(own[0], (0,) * len(own[0]), own[1])
+                    own = own if ref.identity == chunk.identity else None
+        except (ChunkFormatError, FileNotFoundError):
+            continue
+        name = path.stem if entry["complete"] else path.parent.name.removesuffix(".parts")
+        yield name, entry, own
+
+
+def _entry(chunk: chunkfile.Chunk, own: tuple[tuple[str, ...], Bins] | None) -> dict[str, Any]:
+    sizes, part = chunk.sizes, chunk.constant["part"]
+    names = [name for name, _, _ in chunk.constant["axes"]]
+    when = _iso(chunk.created_at)
+    return {
+        "chunk_key": tuple((name, tuple(own[1].of(name).values)) for name in own[0]) if own else (),
+        "created_at": when,
+        "updated_at": when,
+        "points": sizes[part] if part is not None else math.prod(sizes[name] for name in names),
+        "bytes": chunk.nbytes,
+        "complete": part is None,
+    }
+
+
+def joined(there: Mapping[str, Any] | None, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry of a chunk of which several files are there.
+
+    Parameters
+    ----------
+    there : mapping or None
+        The entry so far.
+    entry : dict
+        That of a further file.
+
+    Returns
+    -------
+    dict
+        The complete file's, or that of all parts together.
+    """
+    if there is None or (entry["complete"] and not there["complete"]):
+        return entry
+    if there["complete"]:
+        return dict(there)
+    return {
+        **there,
+        "created_at": min(there["created_at"], entry["created_at"]),
+        "updated_at": max(there["updated_at"], entry["updated_at"]),
+        "points": there["points"] + entry["points"],
+        "bytes": there["bytes"] + entry["bytes"],
+    }
+
+
+def _iso(nanoseconds: int) -> str:
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat()
