@@ -24,6 +24,7 @@ import numpy as np
 from chunk_memo import binning, catalog, items
 from chunk_memo.chunks import ChunkRef, ChunkStore, Naming
 from chunk_memo.disk import chunkfile, files
+from chunk_memo.disk.encoding import pickled_parts
 from chunk_memo.disk.layouts import Folder, Layout
 from chunk_memo.errors import (
     ChunkMemoError,
@@ -31,6 +32,7 @@ from chunk_memo.errors import (
     MetadataError,
     OverlapError,
     OverlapWarning,
+    PickleWarning,
     RootError,
     SpecError,
     UnknownAxisError,
@@ -58,6 +60,7 @@ class _State:
     ready: bool = False
     described: bool = False
     form: Form | None = None
+    pickled: bool = False
     pending: list[Layout] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -337,6 +340,7 @@ class ChunkCache:
         states = np.zeros(len(cells), np.uint8)
         missing = np.zeros(len(cells), np.intp)
         nothing = self.path_fn is None and not (self.path / "chunks").exists()
+        damaged = {name.partition(".")[0] for name in files.list_folder(self.path / "quarantine")}
         reasons: dict[str, list[int]] = {}
         for rank, cell in enumerate(cells):
             new = _new_axes(selection, cell, fresh)
@@ -344,7 +348,8 @@ class ChunkCache:
             missing[rank] = cell.points - stored
             states[rank] = STORED if stored == cell.points else PARTIAL if stored else MISSING
             if stored < cell.points:
-                reason = _reason(selection, cell, new, stored, nothing)
+                lost = bool(damaged) and any(ref.name in damaged for ref in reader.candidates(cell))
+                reason = _reason(selection, cell, new, stored, nothing, lost)
                 tally = reasons.setdefault(reason, [0, 0])
                 tally[0] += 1
                 tally[1] += cell.points - stored
@@ -492,7 +497,22 @@ class ChunkCache:
             allow_pickle=self.allow_pickle,
         )
         self._record(block)
+        if self.allow_pickle and not self._state.pickled:
+            self._warn_of_pickles(block)
         return block
+
+    def _warn_of_pickles(self, block: Block) -> None:
+        """Say once that outputs had to be pickled."""
+        for column in block.columns.values():
+            for part in pickled_parts(column.tree):
+                self._state.pickled = True
+                warnings.warn(
+                    f"outputs of {self.name or 'the function'!r} hold {', '.join(part.types)} at {part.array!r},"
+                    f" which has no native form and is pickled; register_encoding(type, encode, decode) gives it"
+                    f" one",
+                    PickleWarning,
+                    stacklevel=2,
+                )
 
     def store_block(self, task: Task, block: Block, seconds: float, syncer: files.Syncer) -> int:
         """Store a block.
@@ -869,7 +889,7 @@ class ChunkCache:
             The file's path.
         """
         ref = self._ref_of_key(chunk_key)
-        self._state.store.spread = self._is_large()
+        self._state.store.spread = binning.is_large(self.grid)
         paths = self._state.store.paths(ref)
         found = next((path for path in paths if os.path.exists(path)), paths[0])
         return Path(found)
@@ -1107,7 +1127,7 @@ class _Storing:
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def _checked_id(cache_id: str) -> str:
+def _checked_id(cache_id: Any) -> str:
     if not isinstance(cache_id, str) or not cache_id:
         raise SpecError(
             f"cache_id must be a non-empty string, got {cache_id!r}; params_to_cache_id(params) makes one"
@@ -1121,7 +1141,7 @@ def _checked_id(cache_id: str) -> str:
     return cache_id
 
 
-def _checked_version(version: str) -> str:
+def _checked_version(version: Any) -> str:
     if not isinstance(version, str):
         raise SpecError(f"version must be a string, got {version!r}; write version={str(version)!r}")
     return version
@@ -1194,6 +1214,8 @@ def _reason(selection: Selection, cell: Cell, new: list[tuple[str, AxisCell]], s
         return "nothing is stored for these params"
     if stored:
         return "the chunk is stored in part"
+    if lost:
+        return "a damaged file was set aside"
     if not new:
         return "not computed yet"
     name, axis = new[0]

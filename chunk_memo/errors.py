@@ -96,6 +96,9 @@ class CollisionError(SpecError):
 class OutputError(ChunkMemoError, ValueError):
     """What a function returned does not fit the points that it was called with."""
 
+    output: Any = None
+    """What the function returned, so that the work is not lost."""
+
 
 class SignatureError(ChunkMemoError, TypeError, ValueError):
     """A function that cannot be swept: async, a generator, or without an axis argument."""
@@ -107,6 +110,9 @@ class IdentityError(ChunkMemoError, TypeError):
 
 class EncodingError(ChunkMemoError, TypeError):
     """An output cannot be turned into arrays."""
+
+    output: Any = None
+    """What the function returned, so that the work is not lost."""
 
 
 class PickleRefusedError(EncodingError):

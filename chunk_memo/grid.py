@@ -579,7 +579,8 @@ class Bins:
         AxisBins
             Its bins.
         """
-        return self.axes.setdefault(axis, AxisBins())
+        found = self.axes.get(axis)
+        return found if found is not None else self.axes.setdefault(axis, AxisBins())
 
     def copied(self) -> Bins:
         """Return the same bins, to which others can be added.

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from chunk_memo.cache import ChunkCache
 from chunk_memo.disk.files import Syncer
-from chunk_memo.errors import RootError, SpecError, StoreError
+from chunk_memo.errors import EncodingError, OutputError, RootError, SpecError, StoreError
 from chunk_memo.events import ChunkDone, Event, Observer, PointFailed, RunFinished, RunStarted
 from chunk_memo.grid import ChunkKey
 from chunk_memo.outputs import Block, Collector
@@ -217,7 +217,12 @@ class _Engine:
         started = time.perf_counter()
         output = self._call(task)
         seconds = time.perf_counter() - started
-        block = self.cache.block(task, output)
+        try:
+            block = self.cache.block(task, output)
+        except (OutputError, EncodingError) as error:
+            error.output = output
+            error.add_note(self._whereabouts(task, task.arguments()) + "; what it returned is in .output")
+            raise
         written = self._store(task, block, seconds, syncer, collector is not None)
         if collector is not None:
             collector.add(task.rank, task.cell, block, task.cell_points)
@@ -249,10 +254,7 @@ class _Engine:
                 outputs.append(self.exec_fn(**point))
             return outputs
         except BaseException as error:
-            error.add_note(
-                f"while {self.cache.name or 'the function'} computed {_shown(arguments)}: chunk"
-                f" {task.ref.name} of cache {self.cache.cache_id}; finished chunks are kept"
-            )
+            error.add_note(self._whereabouts(task, arguments))
             if isinstance(error, Exception):
                 self.emit(PointFailed(task.ref.name, arguments, error))
             raise
