@@ -1208,7 +1208,14 @@ def _new_axes(selection: Selection, cell: Cell, fresh: Mapping[str, list[int]]) 
     return [(n, axis) for n, axis in named if n in fresh and np.isin(axis.request, fresh[n]).any()]
 
 
-def _reason(selection: Selection, cell: Cell, new: list[tuple[str, AxisCell]], stored: int, nothing: bool) -> str:
+def _reason(
+    selection: Selection,
+    cell: Cell,
+    new: list[tuple[str, AxisCell]],
+    stored: int,
+    nothing: bool,
+    lost: bool,
+) -> str:
     """Say why points of a cell would be run."""
     if nothing:
         return "nothing is stored for these params"

@@ -259,6 +259,12 @@ class _Engine:
                 self.emit(PointFailed(task.ref.name, arguments, error))
             raise
 
+    def _whereabouts(self, task: Task, arguments: dict[str, Any]) -> str:
+        return (
+            f"while {self.cache.name or 'the function'} computed {_shown(arguments)}: chunk {task.ref.name} of"
+            f" cache {self.cache.cache_id}; finished chunks are kept"
+        )
+
     def _store(self, task: Task, block: Block, seconds: float, syncer: Syncer, collecting: bool) -> int:
         """Store a block; where that fails, a collecting run goes on and reports it at its end."""
         try:
