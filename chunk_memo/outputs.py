@@ -22,7 +22,6 @@ and the cache, because neither the file format nor the planner needs to know of 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,6 +29,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from chunk_memo.dataframes import Note, columns_of, common_note, library_of, make_frame
 from chunk_memo.disk.encoding import decode, decode_array, encode, encode_array, widenable
 from chunk_memo.errors import OutputError
 from chunk_memo.grid import IntArray
@@ -156,8 +156,16 @@ class Column:
         """
         if self.form == "objects":
             return self.arrays[""]
+        if self.form == "array":
+            return _objects(list(decode_array(self.tree, self.arrays)))
         values = decode(self.tree, self.arrays, count, coords=coords, allow_pickle=allow_pickle)
         return _objects(values)
+
+    @property
+    def note(self) -> Note | None:
+        """What is known of the column of a DataFrame that its values do not say."""
+        note: Note | None = self.tree.get("frame") if self.tree else None
+        return note
 
     def rows(self, index: Any) -> Column:
         """Return some rows of a pointwise column.
@@ -222,7 +230,7 @@ class Block:
             one = self.columns[""].objects(1, {}, allow_pickle=allow_pickle)
             return [one[0]] * self.count
         columns = {
-            name: list(_listed(column).objects(self.count, self.coords, allow_pickle=allow_pickle))
+            name: list(column.objects(self.count, self.coords, allow_pickle=allow_pickle))
             for name, column in self.columns.items()
         }
         if list(columns) == [""]:
@@ -284,12 +292,13 @@ class _Maker:
         made = {name: self.column(name, values) for name, values in columns.items()}
         return Block(kind, self.count, made, self.coords)
 
-    def column(self, name: Any, values: Any) -> Column:
+    def column(self, name: Any, values: Any, note: Note | None = None) -> Column:
         if isinstance(values, np.ndarray) and values.dtype.kind != "O":
-            encoded = encode_array(values, str(name) or "output")
-            return Column("array", encoded.tree, encoded.arrays, encoded.pointwise)
-        encoded = encode(list(values), coords=self.coords, allow_pickle=self.allow_pickle)
-        return Column("list", encoded.tree, encoded.arrays, encoded.pointwise)
+            form, encoded = "array", encode_array(values, str(name) or "output")
+        else:
+            form, encoded = "list", encode(list(values), coords=self.coords, allow_pickle=self.allow_pickle)
+        tree = encoded.tree if note is None else {**encoded.tree, "frame": note}
+        return Column(form, tree, encoded.arrays, encoded.pointwise)
 
     def whole(self, output: Any) -> Block:
         """One entry for the whole block."""
@@ -302,6 +311,11 @@ class _Maker:
         array = _as_array(output)
         if array is None or array.ndim == 0:
             return None
+        if array.dtype.kind == "O" and any(isinstance(item, np.ndarray) for item in array.flat):
+            raise OutputError(
+                f"{_points(self)} and returned an array of objects that are arrays themselves; return a list of"
+                f" outputs, or one array of numbers"
+            )
         axes = len(self.shape)
         if flat is not True and array.shape[:axes] == self.shape:
             return "grid", array.reshape(self.count, *array.shape[axes:])
@@ -391,7 +405,7 @@ def _recognise(maker: _Maker, output: Any) -> Block:
         if maker.count > 1:
             raise OutputError(_wrong_length(maker, output))
         return maker.whole(output)
-    if _frame_library(output) is not None:
+    if library_of(output) is not None:
         return _frame_block(maker, output)
     if isinstance(output, dict) and output and all(_as_array(v) is not None for v in output.values()):
         return _columns_block(maker, output)
@@ -461,55 +475,35 @@ def _columns_block(maker: _Maker, output: Any) -> Block:
 
 def _as_array(output: Any) -> Array | None:
     """Return an array, or an object that says how to become one; None for anything else."""
-    if isinstance(output, np.ndarray):
-        return output
-    if isinstance(output, np.generic) or not hasattr(output, "__array__"):
+    if isinstance(output, np.generic) or type(output).__module__.partition(".")[0] in _TABLES:
         return None
-    if type(output).__module__.partition(".")[0] in ("pandas", "polars", "xarray"):
-        return None
-    return np.asarray(output)
+    if isinstance(output, np.ndarray) and type(output) not in (np.ndarray, np.memmap):
+        kind = f"{type(output).__module__}.{type(output).__qualname__}"
+        raise OutputError(
+            f"an array of the type {kind!r} was returned, of which only the plain array would be kept (no mask, no"
+            f" unit); return that by np.asarray(…), or pass outputs='list' or outputs='opaque'"
+        )
+    if hasattr(output, "__array__"):
+        return np.asarray(output)
+    return np.from_dlpack(output) if hasattr(output, "__dlpack__") else None
 
 
-# --- frames ------------------------------------------------------------------------------------------------
-
-
-def _frame_library(output: Any) -> str | None:
-    for library in ("pandas", "polars"):
-        module = sys.modules.get(library)
-        if module is not None and isinstance(output, module.DataFrame):
-            return library
-    return None
+_TABLES = ("pandas", "polars", "xarray")
 
 
 def _frame_block(maker: _Maker, output: Any) -> Block:
-    library = _frame_library(output)
-    if library is None:
+    if library_of(output) is None:
         raise OutputError(
             f"{_points(maker)} and returned a {type(output).__name__}; outputs='frame' expects a pandas or"
             f" polars DataFrame of {maker.count} rows"
         )
     if len(output) != maker.count:
         raise OutputError(
-            f"{_points(maker)} and returned a DataFrame of {len(output)} rows; expected one row per point"
+            f"{_points(maker)} and returned a DataFrame of {len(output)} rows; expected one row per point,"
+            f" {maker.count} in all, or pass outputs='opaque' to keep what a call returns as one piece"
         )
-    return maker.block("frame", {name: _frame_column(output[name]) for name in output.columns})
-
-
-def _frame_column(series: Any) -> Any:
-    dtype = series.dtype
-    if isinstance(dtype, np.dtype) and dtype.kind != "O":
-        return np.asarray(series)
-    return series.to_list()
-
-
-def _frame(columns: Mapping[Any, Any], library: str) -> Any:
-    if library == "polars":
-        import polars
-
-        return polars.DataFrame(dict(columns), strict=False)
-    import pandas
-
-    return pandas.DataFrame({name: pandas.Series(values) for name, values in columns.items()})
+    columns = {name: maker.column(name, *column) for name, column in columns_of(output).items()}
+    return Block("frame", maker.count, columns, maker.coords)
 
 
 def combine(
@@ -542,16 +536,54 @@ def combine(
     columns = {}
     for name in pieces[0][0].columns:
         parts = [(block.columns[name], block, rows) for block, rows in pieces]
+        notes = [column.note for column, _, _ in parts if column.note is not None]
+        note = common_note(notes) if notes else None
         if all(column.form == "array" for column, _, _ in parts):
             arrays = [decode_array(column.tree, column.arrays)[rows] for column, _, rows in parts]
-            columns[name] = maker.column(name, np.concatenate(arrays)[order])
+            columns[name] = maker.column(name, _concatenated(arrays)[order], note)
             continue
         values = [
-            _listed(column).objects(block.count, block.coords, allow_pickle=allow_pickle)[rows]
+            column.objects(block.count, block.coords, allow_pickle=allow_pickle)[rows]
             for column, block, rows in parts
         ]
-        columns[name] = maker.column(name, list(np.concatenate(values)[order]))
+        columns[name] = maker.column(name, list(np.concatenate(values)[order]), note)
     return Block(kind, len(order), columns, coords)
+
+
+def _concatenated(arrays: list[Array]) -> Array:
+    dtype = arrays[0].dtype
+    for array in arrays[1:]:
+        dtype = _promoted(dtype, array.dtype)
+    return np.concatenate([_widened(array, dtype) for array in arrays])
+
+
+def _promoted(one: np.dtype[Any], two: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype that holds the values of both as what they are."""
+    if one == two:
+        return one
+    try:
+        wide = np.result_type(one, two)
+    except TypeError:
+        wide = np.dtype(object)
+    if wide.kind == "O" or (wide.kind in "SU" and {one.kind, two.kind} != {wide.kind}):
+        raise OutputError(
+            f"some blocks of this cache have outputs of dtype {one}, others of {two}, which cannot become one"
+            f" array; return one dtype from every call, or ask for them apart"
+        )
+    return wide
+
+
+def _widened(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return an array in a wider dtype, every value as it was."""
+    if array.dtype == dtype:
+        return array
+    wide = array.astype(dtype)
+    if array.dtype.kind in "iu" and dtype.kind in "fc" and not np.array_equal(wide.astype(array.dtype), array):
+        raise OutputError(
+            f"some blocks of this cache have outputs of dtype {array.dtype}, whose integers lose digits in"
+            f" {dtype}, which other blocks need; return one dtype from every call, or ask for them apart"
+        )
+    return wide
 
 
 # --- checks ------------------------------------------------------------------------------------------------

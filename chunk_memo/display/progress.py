@@ -36,6 +36,7 @@ class ProgressBar:
                 initial=event.cached_points,
                 unit="point",
                 delay=DELAY,
+                disable=None,  # not in a log file; notebooks show it all the same
                 leave=False,
                 dynamic_ncols=True,
             )
