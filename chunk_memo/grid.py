@@ -33,6 +33,7 @@ __all__ = [
     "IntArray",
     "chunk_sizes",
     "enumerate_boxes",
+    "in_stable_order",
     "make_axis",
     "sequence_of_values",
 ]
@@ -101,7 +102,7 @@ def _axis_from(name: str, values: tuple[Any, ...], keys: tuple[bytes, ...], look
     return Axis(name, values, keys, lookup)
 
 
-def make_axis(name: str, values: Any) -> Axis:
+def make_axis(name: Any, values: Any) -> Axis:
     """Return an axis from what a user gives as its values.
 
     Parameters
@@ -133,8 +134,8 @@ def make_axis(name: str, values: Any) -> Axis:
         raise SpecError(f"axis names are non-empty strings, got {name!r}; rename the axis")
     items, ordered = _materialize(name, values)
     if not ordered:
-        items = _sorted(items)
-    keys = canonical_many(items)
+        items = in_stable_order(items)
+    keys = canonical_many(items, name)
     unique = dict(zip(reversed(keys), reversed(items), strict=True)) if items else {}
     if not unique:
         raise SpecError(f"axis {name!r} has no values; give it at least one, or leave the axis out")
@@ -154,11 +155,15 @@ def _materialize(name: str, values: Any) -> tuple[list[Any], bool]:
     sequence = sequence_of_values(values)
     if sequence is not None:
         return sequence, True
-    if isinstance(values, str | bytes | bytearray) or not isinstance(values, Iterable):
+    if isinstance(values, str | bytes | bytearray) or not isinstance(values, Iterable) or _is_0d(values):
         raise SpecError(
             f"axis {name!r} must be an iterable of values, got {values!r}; write [{values!r}] for one value"
         )
     return [normalize(value) for value in values], False
+
+
+def _is_0d(values: Any) -> bool:
+    return getattr(values, "ndim", None) == 0
 
 
 def sequence_of_values(values: Any) -> list[Any] | None:
@@ -196,11 +201,27 @@ def sequence_of_values(values: Any) -> list[Any] | None:
 _PYTHON_DTYPES = (np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_))
 
 
-def _sorted(items: list[Any]) -> list[Any]:
-    """Sort by value where all are of one type that can be compared, else by canonical bytes."""
+def in_stable_order(items: Sequence[Any]) -> list[Any]:
+    """Return values that came without an order in one that is the same in every process.
+
+    Parameters
+    ----------
+    items : sequence
+        The values.
+
+    Returns
+    -------
+    list
+        Sorted by value where all are numbers or of one type of text, NaN last; else by canonical bytes.
+
+    Examples
+    --------
+    >>> in_stable_order([2, 10, 1.5])
+    [1.5, 2, 10]
+    """
     kinds = {type(item) for item in items}
     if kinds <= {int, float} or kinds in ({str}, {bytes}):
-        return sorted(items, key=lambda item: (item, canonical_bytes(item)))
+        return sorted(items, key=lambda item: (item != item, item, canonical_bytes(item)))
     return sorted(items, key=canonical_bytes)
 
 
@@ -249,7 +270,7 @@ def chunk_sizes(
 
 
 def _size(name: str, given: Any) -> int:
-    size = given.get("size") if isinstance(given, Mapping) else given
+    size: Any = given.get("size") if isinstance(given, Mapping) else given
     try:
         number = None if isinstance(size, bool) else operator.index(size)
     except TypeError:
@@ -682,10 +703,14 @@ def _mask(shape: tuple[int, ...], where: tuple[IntArray, ...]) -> npt.NDArray[np
 
 
 def _box(key: ChunkKey, grid: Grid) -> dict[str, list[int]]:
-    parts = {name: list(values) for name, values in key}
+    try:
+        parts = {name: list(values) for name, values in key}
+    except (TypeError, ValueError):
+        parts = {}
     if set(parts) != set(grid.order) or any(not values for values in parts.values()):
         raise SpecError(
-            f"chunk_enumerator must return chunk keys with values for each of {list(grid.order)}, got {key!r}"
+            f"chunk_enumerator must return chunk keys, (axis, values) pairs with values for each of"
+            f" {list(grid.order)}, got {key!r}"
         )
     box = {}
     for axis in grid.axes:

@@ -1,7 +1,9 @@
 """Many caches under one root: :class:`ChunkMemo`, the ``cache`` and ``stream_cache`` decorators, ``auto_load``.
 
 A decorated function is part of its cache's identity: its name, a digest of its code (or an explicit
-``version=``) and its arguments that are not axes. The wrapper is a plain function, so it decorates methods too.
+``version=``) and its arguments that are not axes; what a method or a partial has bound counts like an argument.
+The wrapper is a plain function, so it decorates methods too (``cache_status``, ``plan`` and ``cache_for`` of a
+decorated method take the object as their first argument).
 """
 
 from __future__ import annotations
@@ -10,14 +12,22 @@ import functools
 import inspect
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
+from chunk_memo import catalog
 from chunk_memo.cache import ChunkCache
-from chunk_memo.disk.layouts import Folder
-from chunk_memo.errors import CacheNotFoundError, SignatureError, SpecError
+from chunk_memo.errors import (
+    IdentityError,
+    IdentityWarning,
+    MetadataError,
+    SignatureError,
+    SpecError,
+)
 from chunk_memo.grid import ChunkKey, Grid, chunk_sizes, make_axis
 from chunk_memo.identity import (
     FunctionIdentity,
@@ -28,14 +38,71 @@ from chunk_memo.identity import (
     params_to_cache_id,
     unwrap,
 )
+from chunk_memo.outputs import KINDS
 from chunk_memo.plan import Plan
-from chunk_memo.runners import run, run_streaming
+from chunk_memo.runners import Diagnostics, run, run_streaming
 from chunk_memo.status import CacheStatus
 
-__all__ = ["ChunkMemo", "auto_load"]
+__all__ = ["ChunkMemo", "SweepFunction", "auto_load"]
 
 _MOST_CACHES = 256
 _CALL_OPTIONS = ("axis_indices", "extend_cache")
+
+Returned = TypeVar("Returned", covariant=True)
+"""What a decorated function returns."""
+
+
+class SweepFunction(Protocol[Returned]):
+    """A decorated function: called like the function itself, with axis values that may be left out."""
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """The function itself."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Returned:
+        """Return the outputs of a request and its diagnostics; those of ``stream_cache`` the latter alone."""
+
+    def cache_status(self, *args: Any, **kwargs: Any) -> CacheStatus:
+        """Return what is stored of a call; see :meth:`ChunkCache.cache_status`.
+
+        Parameters
+        ----------
+        *args, **kwargs : object
+            As in a call.
+
+        Returns
+        -------
+        CacheStatus
+            What is stored and what is missing.
+        """
+
+    def plan(self, *args: Any, **kwargs: Any) -> Plan:
+        """Return what a call would read and run, and why; see :meth:`ChunkCache.plan`.
+
+        Parameters
+        ----------
+        *args, **kwargs : object
+            As in a call.
+
+        Returns
+        -------
+        Plan
+            The plan, which prints well.
+        """
+
+    def cache_for(self, *args: Any, **kwargs: Any) -> ChunkCache:
+        """Return the cache of a call's params.
+
+        Parameters
+        ----------
+        *args, **kwargs : object
+            As in a call.
+
+        Returns
+        -------
+        ChunkCache
+            The cache, over the full axes.
+        """
 
 
 class ChunkMemo:
@@ -222,7 +289,7 @@ class ChunkMemo:
         collate_fn: Callable[[list[Any]], Any] | None = None,
         axis_order: Sequence[str] | None = None,
         allow_pickle: bool | None = None,
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    ) -> Callable[[Callable[..., Any]], SweepFunction[tuple[Any, Diagnostics]]]:
         """Return a decorator that memoizes a sweep function.
 
         The decorated function is called with values for its axes (one, several, or none for the full axis),
@@ -259,11 +326,15 @@ class ChunkMemo:
         ------
         SignatureError
             Where the function is async, a generator, or lacks an argument for an axis.
+        SpecError
+            Where `outputs`, `version` or `name` cannot be, or a lambda has a version and no name.
         """
         settings = _Settings(
             params_arg, version, name, vectorize, outputs, collate_fn, axis_order, allow_pickle, False
         )
-        return self._decorator(settings)
+        decorator: Callable[[Callable[..., Any]], SweepFunction[tuple[Any, Diagnostics]]]
+        decorator = self._decorator(settings)
+        return decorator
 
     def stream_cache(
         self,
@@ -276,12 +347,12 @@ class ChunkMemo:
         collate_fn: Callable[[list[Any]], Any] | None = None,
         axis_order: Sequence[str] | None = None,
         allow_pickle: bool | None = None,
-    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    ) -> Callable[[Callable[..., Any]], SweepFunction[Diagnostics]]:
         """Return a decorator like :meth:`cache` whose functions only store, and return the diagnostics.
 
         Parameters
         ----------
-        params_arg, version, name, vectorize, outputs, collate_fn, axis_order, allow_pickle
+        params_arg, version, name, vectorize, outputs, collate_fn, axis_order, allow_pickle : object, optional
             As in :meth:`cache`.
 
         Returns
@@ -292,9 +363,11 @@ class ChunkMemo:
         settings = _Settings(
             params_arg, version, name, vectorize, outputs, collate_fn, axis_order, allow_pickle, True
         )
-        return self._decorator(settings)
+        decorator: Callable[[Callable[..., Any]], SweepFunction[Diagnostics]] = self._decorator(settings)
+        return decorator
 
-    def _decorator(self, settings: _Settings) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def _decorator(self, settings: _Settings) -> Any:
+        settings.check()
         if callable(settings.params_arg):  # @memo.cache without parentheses
             function, settings = settings.params_arg, settings.plain()
             return _Sweep(self, function, settings).wrapper()
@@ -347,7 +420,8 @@ class ChunkMemo:
         ChunkCache
             The cache.
         """
-        kind = tuple(sorted((k, v) for k, v in options.items() if isinstance(v, str | bool)))
+        plain = (str, bool, type(None))
+        kind = tuple((k, v if isinstance(v, plain) else id(v)) for k, v in sorted(options.items()))
 
         def make() -> ChunkCache:
             cache_id = digest_of_bytes(identity).hex()
@@ -407,8 +481,8 @@ class ChunkMemo:
             Where ``exclusive=True`` and the cache has another grid.
         """
         root = Path(root) if root is not None else Path(".chunk_memo")
-        known = _known(root, params, version, needed=axis_values is None)
-        given = dict(axis_values or {})
+        known = _known(root, params, needed=axis_values is None)
+        given = _walked_once(axis_values or {})
         covering = known is not None and _is_covered(known, given)
         if known is not None and (axis_values is None or (allow_superset and covering)):
             given = {**known["axis_values"], **given}
@@ -429,24 +503,23 @@ class ChunkMemo:
         return memo
 
 
-def _known(root: Path, params: Mapping[str, Any], version: str, *, needed: bool) -> dict[str, Any] | None:
+def _walked_once(axis_values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return axis values that can be looked at again and again, which iterators cannot."""
+    return {n: deque(vs) if isinstance(vs, Iterator) else vs for n, vs in axis_values.items()}
+
+
+def _known(root: Path, params: Mapping[str, Any], *, needed: bool) -> dict[str, Any] | None:
     """Return what is known of a cache on disk."""
     cache_id = params_to_cache_id(params)
-    folder = Folder(root / cache_id, version)
-    document = folder.read_metadata()
-    if document is None:
+    try:
+        known = catalog.known(root, cache_id)
+    except MetadataError:
         if needed:
-            raise CacheNotFoundError(
-                f"there is no cache of params {dict(params)!r} in '{root}' (id {cache_id}); pass axis_values"
-                f" to make one"
-            )
+            raise
         return None
-    found = ChunkCache.load_from_cache(root, cache_id, verbose=0)
-    return {
-        "axis_values": found.axis_values,
-        "chunk_spec": found.chunk_spec,
-        "axis_order": found.axis_order,
-    }
+    if known is None and needed:
+        raise catalog.missing_cache(root, cache_id)
+    return known
 
 
 def _is_covered(known: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
@@ -485,8 +558,22 @@ class _Settings:
     allow_pickle: bool | None
     streaming: bool
 
+    def check(self) -> None:
+        """Refuse what no function could be decorated with."""
+        if self.outputs is not None and self.outputs not in KINDS:
+            raise SpecError(f"outputs must be one of {list(KINDS)} or None, got {self.outputs!r}")
+        if self.outputs is not None and self.vectorize:
+            raise SpecError(
+                f"outputs={self.outputs!r} says what a call for many points returns, and with vectorize=True a"
+                f" call is for one; leave one of the two out"
+            )
+        given: dict[str, Any] = {"version": self.version, "name": self.name}
+        for name, value in given.items():
+            if value is not None and (not isinstance(value, str) or not value):
+                raise SpecError(f"{name} must be a non-empty string, got {value!r}; write {name}={str(value)!r}")
+
     def plain(self) -> _Settings:
-        """The same, with the default name of the params argument."""
+        """Return the same with the default name of the params argument."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return _Settings(**{**values, "params_arg": "params"})
 
@@ -509,7 +596,7 @@ class _Sweep:
         self._function = function
         self._settings = settings
         _refuse_async(function)
-        self._signature = inspect.signature(function)
+        self._signature = _signature(function)
         self._parameters = self._signature.parameters
         kinds = [p.kind for p in self._parameters.values()]
         self._takes_any = inspect.Parameter.VAR_KEYWORD in kinds
@@ -519,6 +606,11 @@ class _Sweep:
         self._grid = memo.grid_for(self._order)
         self._name = settings.name or _qualname(function)
         self._identity: tuple[tuple[Any, ...], FunctionIdentity] | None = None
+        if settings.version is not None and "<lambda>" in self._name.rpartition(".")[2]:
+            raise SpecError(
+                f"version={settings.version!r} stands in for the code of {self._name!r}, and every lambda is"
+                f" called that; tell it from others with name=…"
+            )
 
     def _check_axes(self) -> None:
         lacking = [name for name in self._axes if name not in self._parameters]
@@ -529,9 +621,9 @@ class _Sweep:
             )
         for name in self._axes:
             parameter = self._parameters.get(name)
-            if parameter is not None and parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            if parameter is not None and parameter.kind in _GATHERING:
                 raise SignatureError(
-                    f"axis {name!r} of {_qualname(self._function)!r} cannot be '*{name}'; make it an ordinary"
+                    f"axis {name!r} of {_qualname(self._function)!r} cannot be '{parameter}'; make it an ordinary"
                     f" argument"
                 )
 
@@ -543,7 +635,7 @@ class _Sweep:
         return (*named, *sorted(set(self._axes) - set(named)))
 
     def wrapper(self) -> Callable[..., Any]:
-        """The function that users call; chosen once."""
+        """Return the function that users call; chosen once."""
         if self._settings.streaming:
 
             @functools.wraps(self._function)
@@ -578,9 +670,7 @@ class _Sweep:
             setattr(wrapper, name, part)
         return wrapper
 
-    def _prepared(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[ChunkCache, Callable[..., Any]]:
+    def _prepared(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[ChunkCache, Callable[..., Any]]:
         call = self._taken_apart(args, kwargs)
         cache = self._cache(call)
         if call.extend_cache and call.axes:
@@ -592,13 +682,16 @@ class _Sweep:
     def _taken_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
         """Tell axis values, params and options of the call from each other."""
         options = {
-            name: kwargs.pop(name)
-            for name in _CALL_OPTIONS
-            if name in kwargs and name not in self._parameters
+            name: kwargs.pop(name) for name in _CALL_OPTIONS if name in kwargs and name not in self._parameters
         }
         kwargs = self._with_params(args, kwargs)
-        bound = self._signature.bind_partial(*args, **kwargs)
-        given = dict(bound.arguments)
+        try:
+            given = dict(self._signature.bind_partial(*args, **kwargs).arguments)
+        except TypeError as error:
+            raise SignatureError(
+                f"{_qualname(self._function)!r} cannot be called like that: {error}; its arguments are"
+                f" {list(self._parameters)}, and the call's own {list(_CALL_OPTIONS)}"
+            ) from None
         axes = {name: given.pop(name) for name in self._axes if name in given}
         for name, parameter in self._parameters.items():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD and name in given:
@@ -614,11 +707,11 @@ class _Sweep:
     def _fill(self, name: str, parameter: inspect.Parameter, given: dict[str, Any]) -> None:
         if parameter.default is not inspect.Parameter.empty:
             given[name] = parameter.default
-        elif parameter.kind not in (
-            inspect.Parameter.VAR_POSITIONAL,
-            inspect.Parameter.VAR_KEYWORD,
-        ):
-            raise TypeError(f"{_qualname(self._function)}() missing required argument: {name!r}")
+        elif parameter.kind not in _GATHERING:
+            raise SignatureError(
+                f"{_qualname(self._function)!r} needs the argument {name!r}, which is no axis and has no default;"
+                f" pass {name}=…"
+            )
 
     def _with_params(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Spread an explicit dict of params over the arguments, where the function has none of that name."""
@@ -644,7 +737,7 @@ class _Sweep:
     def _execute(self, params: dict[str, Any], **axes: Any) -> Any:
         """Call the function with params and axis values, each in its place."""
         arguments = {**params, **axes}
-        bound = inspect.BoundArguments(self._signature, {})  # type: ignore[arg-type]
+        bound = inspect.BoundArguments(self._signature, OrderedDict())
         for name, parameter in self._parameters.items():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 more = {
@@ -657,11 +750,17 @@ class _Sweep:
         return self._function(*bound.args, **bound.kwargs)
 
     def _cache(self, call: _Call) -> ChunkCache:
-        identity = self._identified()
         settings = self._settings
+        function, bound = _unbound(self._function)
+        self._check(bound)
+        identity = self._identified(function)
         code = ("version", settings.version) if settings.version is not None else ("code", identity.digest)
-        key = canonical_bytes(("function", self._name, code, call.params))
-        cache = self._memo.cache_for_function(
+        try:
+            key = canonical_bytes(("function", self._name, code, {**call.params, **bound}))
+        except IdentityError:
+            self._check(call.params)
+            raise
+        return self._memo.cache_for_function(
             key,
             self._metadata(call, identity),
             self._order,
@@ -671,7 +770,14 @@ class _Sweep:
             collate_fn=settings.collate_fn,
             allow_pickle=settings.allow_pickle,
         )
-        return cache
+
+    def _check(self, params: Mapping[str, Any]) -> None:
+        """Name the function and the argument that has no sound identity."""
+        for name, value in params.items():
+            try:
+                canonical_bytes(value, name)
+            except IdentityError as error:
+                raise IdentityError(f"argument {name!r} of {self._name!r}: {error}") from None
 
     def _metadata(self, call: _Call, identity: FunctionIdentity) -> dict[str, Any]:
         params = dict(call.params)
@@ -689,16 +795,47 @@ class _Sweep:
         }
         return {**self._memo.metadata, "params": params, "function": function}
 
-    def _identified(self) -> FunctionIdentity:
-        """The function's identity; taken again only when what it is made of is another object."""
-        made_of = _made_of(self._function)
+    def _identified(self, function: Callable[..., Any]) -> FunctionIdentity:
+        """Return the function's identity; taken again only when what it is made of is another object."""
+        made_of = _made_of(function)
         if self._identity is None or not _same_objects(self._identity[0], made_of):
-            self._identity = (made_of, identify_function(self._function))
+            versioned = self._settings.version is not None
+            self._identity = (made_of, _identify(function, quietly=versioned))
         return self._identity[1]
 
 
+_GATHERING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_quiet = threading.Lock()
+
+
+def _identify(function: Callable[..., Any], *, quietly: bool) -> FunctionIdentity:
+    """Return a function's identity, where an explicit version stands in for it without a warning."""
+    if not quietly:
+        return identify_function(function)
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore", IdentityWarning)
+        return identify_function(function)
+
+
+def _unbound(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Tell the code from what it carries along, which may change between calls and so counts like arguments."""
+    bound: dict[str, Any] = {}
+    while True:
+        if isinstance(function, functools.partial):
+            bound[f"partial {len(bound)}"] = (function.args, function.keywords)
+            function = function.func
+        elif inspect.ismethod(function):
+            bound["self"] = function.__self__
+            function = function.__func__
+        elif not isinstance(function, type) and inspect.isfunction(type(function).__call__):
+            bound["self"] = function
+            function = type(function).__call__
+        else:
+            return function, bound
+
+
 def _made_of(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """The objects that a function's identity rests on, to be compared by ``is``."""
+    """Return the objects that a function's identity rests on, to be compared by ``is``."""
     plain = unwrap(function)
     cells = getattr(plain, "__closure__", None) or ()
     contents = []
@@ -719,6 +856,16 @@ def _same_objects(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
 def _qualname(function: Callable[..., Any]) -> str:
     plain = unwrap(function)
     return str(getattr(plain, "__qualname__", type(plain).__qualname__))
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        raise SignatureError(
+            f"{_qualname(function)!r} does not say which arguments it takes; wrap it in a function that names"
+            f" them"
+        ) from None
 
 
 def _refuse_async(function: Callable[..., Any]) -> None:

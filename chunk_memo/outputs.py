@@ -79,8 +79,7 @@ class PointCoords(Mapping[str, list[Any]]):
         shape = tuple(len(values) for values in self._values)
         values = self._values[axis]
         if self._points is not None:
-            index = np.unravel_index(self._points, shape)[axis] if shape else []
-            return [values[i] for i in index]
+            return [values[i] for i in np.unravel_index(self._points, shape)[axis]]
         inner = math.prod(shape[axis + 1 :])
         return [value for value in values for _ in range(inner)] * math.prod(shape[:axis])
 
@@ -480,8 +479,8 @@ def _as_array(output: Any) -> Array | None:
     if isinstance(output, np.ndarray) and type(output) not in (np.ndarray, np.memmap):
         kind = f"{type(output).__module__}.{type(output).__qualname__}"
         raise OutputError(
-            f"an array of the type {kind!r} was returned, of which only the plain array would be kept (no mask, no"
-            f" unit); return that by np.asarray(…), or pass outputs='list' or outputs='opaque'"
+            f"an array of the type {kind!r} was returned, of which only the plain array would be kept (no mask,"
+            f" no unit); return that by np.asarray(…), or pass outputs='list' or outputs='opaque'"
         )
     if hasattr(output, "__array__"):
         return np.asarray(output)
@@ -558,19 +557,18 @@ def _concatenated(arrays: list[Array]) -> Array:
 
 
 def _promoted(one: np.dtype[Any], two: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype that holds the values of both as what they are."""
+    """Return the dtype that holds the values of both as what they are; numbers do not become text."""
     if one == two:
         return one
-    try:
-        wide = np.result_type(one, two)
-    except TypeError:
-        wide = np.dtype(object)
-    if wide.kind == "O" or (wide.kind in "SU" and {one.kind, two.kind} != {wide.kind}):
-        raise OutputError(
-            f"some blocks of this cache have outputs of dtype {one}, others of {two}, which cannot become one"
-            f" array; return one dtype from every call, or ask for them apart"
-        )
-    return wide
+    if one.kind == two.kind or {one.kind, two.kind} <= set("biufc"):
+        try:
+            return np.result_type(one, two)
+        except TypeError:  # records of other fields
+            pass
+    raise OutputError(
+        f"some blocks of this cache have outputs of dtype {one}, others of {two}, which cannot become one array;"
+        f" return one dtype from every call, or ask for them apart"
+    )
 
 
 def _widened(array: Array, dtype: np.dtype[Any]) -> Array:
@@ -578,11 +576,14 @@ def _widened(array: Array, dtype: np.dtype[Any]) -> Array:
     if array.dtype == dtype:
         return array
     wide = array.astype(dtype)
-    if array.dtype.kind in "iu" and dtype.kind in "fc" and not np.array_equal(wide.astype(array.dtype), array):
-        raise OutputError(
-            f"some blocks of this cache have outputs of dtype {array.dtype}, whose integers lose digits in"
-            f" {dtype}, which other blocks need; return one dtype from every call, or ask for them apart"
-        )
+    if array.dtype.kind in "iu" and dtype.kind in "fc":
+        with np.errstate(invalid="ignore"):
+            back = wide.real.astype(array.dtype)
+        if not np.array_equal(back, array):
+            raise OutputError(
+                f"some blocks of this cache have outputs of dtype {array.dtype}, whose integers would lose digits"
+                f" in the {dtype} that all of them need; return one dtype from every call, or ask for them apart"
+            )
     return wide
 
 
@@ -621,38 +622,40 @@ def _describe(form: Form) -> str:
 def _check_coords(maker: _Maker, output: Any, kind: str) -> None:
     """Compare the coordinates that outputs carry with the points that they stand for."""
     names = list(maker.coords)
-    carried = _carried(output, kind, names)
-    if not names or carried is None:
-        return
-    for name in names:
+    carried = _carried(output, kind, names, maker.count) if names else {}
+    for name, came in carried.items():
         expected = maker.coords[name]
-        if _equal_lists(carried[name], expected):
+        if _equal_lists(came, expected):
             continue
-        for point, (came, should) in enumerate(zip(carried[name], expected, strict=True)):
-            if not _equal(came, should):
-                at = {other: carried[other][point] for other in names}
-                raise OutputError(
-                    f"output {point} of {maker.name!r} says that it belongs to {at}, but stands where"
-                    f" {maker.coords.at(point)} is expected: outputs run over the axes in the order"
-                    f" {tuple(names)}, the last one fastest. Loop in that order, or pass axis_order=…"
-                )
+        for point, (one, other) in enumerate(zip(came, expected, strict=True)):
+            if not _equal(one, other):
+                raise OutputError(_misplaced(maker, point, {n: carried[n][point] for n in names}))
 
 
-def _carried(output: Any, kind: str, names: list[str]) -> dict[str, list[Any]] | None:
+def _misplaced(maker: _Maker, point: int, at: dict[str, Any]) -> str:
+    return (
+        f"output {point} of {maker.name!r} says that it belongs to {at}, but stands where"
+        f" {maker.coords.at(point)} is expected: outputs run over the axes in the order {tuple(maker.coords)},"
+        f" the last one fastest. Loop in that order, or pass axis_order=…; entries that are no coordinates need"
+        f" other names than the axes"
+    )
+
+
+def _carried(output: Any, kind: str, names: list[str], count: int) -> dict[str, Sequence[Any]]:
+    """Return the value of every axis at each point as the outputs tell it; nothing where they do not."""
     if kind in ("list", "point"):
         if all(isinstance(item, dict) and all(name in item for name in names) for item in output):
             return {name: [item[name] for item in output] for name in names}
     elif kind == "frame" and all(name in output.columns for name in names):
         return {name: output[name].to_list() for name in names}
     elif kind == "columns" and all(name in output for name in names):
-        flat = {name: np.asarray(output[name]) for name in names}
-        count = {array.size for array in flat.values()}
-        if len(count) == 1 and all(array.ndim > 0 for array in flat.values()):
-            return {name: list(array.reshape(-1).tolist()) for name, array in flat.items()}
-    return None
+        arrays = {name: np.asarray(output[name]) for name in names}
+        if all(array.size == count for array in arrays.values()):
+            return {name: list(array.reshape(-1)) for name, array in arrays.items()}
+    return {}
 
 
-def _equal_lists(came: list[Any], expected: list[Any]) -> bool:
+def _equal_lists(came: Sequence[Any], expected: Sequence[Any]) -> bool:
     try:
         return len(came) == len(expected) and bool(came == expected)
     except (ValueError, TypeError):  # arrays among the values have no single truth value
@@ -660,11 +663,14 @@ def _equal_lists(came: list[Any], expected: list[Any]) -> bool:
 
 
 def _equal(came: Any, expected: Any) -> bool:
+    """Tell whether a coordinate is that of the point; a narrower float is, where it is the nearest one."""
     try:
         if canonical_bytes(came) == canonical_bytes(expected):
             return True
     except TypeError:
         pass
+    if isinstance(came, np.floating) and isinstance(expected, float):
+        return bool(came == came.dtype.type(expected))
     try:
         return bool(came == expected)
     except (ValueError, TypeError):
@@ -677,8 +683,11 @@ def _equal(came: Any, expected: Any) -> bool:
 def _scatter(out: Array, cell: Cell, values: Array, points: IntArray | None) -> None:
     """Write rows (one per point of the cell, or per point listed) to where the request wants them."""
     trailing = values.shape[1:]
+    if not cell.axes:
+        out.reshape((1, *trailing))[...] = values
+        return
     if points is None:
-        block = values.reshape(*cell.shape, *trailing)
+        block = values.reshape((*cell.shape, *trailing))
         spans = [axis.span for axis in cell.axes]
         if None not in spans:
             out[tuple(spans)] = block
@@ -708,22 +717,24 @@ class _Arrays:
         """Tell whether these values are of the same shape and dtype, or may widen that."""
         out = self._out
         assert out is not None
-        same_shape = out.shape[len(self._shape) :] == values.shape[1:]
-        return same_shape and (out.dtype == values.dtype or wide)
+        if out.shape[len(self._shape) :] != values.shape[1:]:
+            return False
+        if out.dtype == values.dtype:
+            return True
+        return wide and np.result_type(out.dtype, values.dtype).kind in (out.dtype.kind, values.dtype.kind)
 
     def put(self, cell: Cell, values: Array, points: IntArray | None) -> None:
         out = self._out
         if out is None:
-            out = np.empty((*self._shape, *values.shape[1:]), values.dtype)
+            out = np.zeros((*self._shape, *values.shape[1:]), values.dtype)
         elif out.shape[len(self._shape) :] != values.shape[1:]:
             raise OutputError(
                 f"stored blocks have outputs of shapes {out.shape[len(self._shape) :]} and"
                 f" {values.shape[1:]} per point; they cannot become one array"
             )
-        elif out.dtype != values.dtype:
-            out = out.astype(np.result_type(out, values), copy=False)
-        _scatter(out, cell, values, points)
-        self._out = out
+        dtype = _promoted(out.dtype, values.dtype)
+        self._out = _widened(out, dtype)
+        _scatter(self._out, cell, _widened(values, dtype), points)
 
     def result(self) -> Array:
         assert self._out is not None
@@ -740,6 +751,16 @@ class _Outputs:
         self._arrays: dict[str, _Arrays] = {}
         self._decoded: Array | None = None
         self._have: npt.NDArray[np.int8] = np.zeros(shape, np.int8)
+
+    @classmethod
+    def of_arrays(cls, arrays: _Arrays, shape: tuple[int, ...], allow_pickle: bool) -> _Outputs:
+        """Take over what came as arrays so far."""
+        outputs = cls(shape, allow_pickle)
+        values = arrays.result()
+        rows = values.reshape(math.prod(shape), *values.shape[len(shape) :])
+        outputs._decoded = _objects(list(rows)).reshape(shape)
+        outputs._have[...] = 2
+        return outputs
 
     def put(self, cell: Cell, column: Column, points: IntArray | None, block: Block) -> None:
         together = column.pointwise and column.form == "list" and column.arrays
@@ -760,9 +781,7 @@ class _Outputs:
         if self._tree is not column.tree and self._tree != column.tree:
             return False
         wide = widenable(column.tree)
-        return all(
-            self._arrays[name].takes(array, wide=name in wide) for name, array in column.arrays.items()
-        )
+        return all(self._arrays[name].takes(array, wide=name in wide) for name, array in column.arrays.items())
 
     def result(self, coords: Callable[[IntArray | None], Mapping[str, list[Any]]]) -> list[Any]:
         have = self._have.reshape(-1)
@@ -805,8 +824,8 @@ class Collector:
         self._columns: dict[Any, _Arrays | _Outputs] = {}
         self._kinds: set[str] = set()
         self._opaque: dict[int, list[Any]] = {}
+        self._notes: dict[Any, list[Note]] = {}
         self._by_chunk: dict[int, Collector] | None = {} if by_chunk else None
-        self._library = "pandas"
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -832,11 +851,7 @@ class Collector:
             self._of_chunk(rank, cell).add(rank, cell.alone(), block, points)
             return
         self._kinds.add(block.kind)
-        if (
-            len(self._kinds) > 1
-            and not self._kinds <= {"list", "point"}
-            and not self._kinds <= {"grid", "flat"}
-        ):
+        if not any(self._kinds <= kinds for kinds in _TOGETHER):
             raise OutputError(
                 f"this cache holds outputs of the kinds {sorted(self._kinds)}, which cannot become one result;"
                 f" ask for them apart, or compute them under one kind with outputs="
@@ -845,7 +860,14 @@ class Collector:
             entry = block.columns[""].objects(1, {}, allow_pickle=self._allow_pickle)[0]
             self._opaque.setdefault(rank, []).append(entry)
             return
+        if self._columns and block.columns.keys() != self._columns.keys():
+            raise OutputError(
+                f"some blocks of this cache have the columns {list(self._columns)}, others {list(block.columns)};"
+                f" return the same columns from every call, or ask for them apart"
+            )
         for name, column in block.columns.items():
+            if column.note is not None:
+                self._notes.setdefault(name, []).append(column.note)
             self._put(name, column, cell, block, points)
 
     def _of_chunk(self, rank: int, cell: Cell) -> Collector:
@@ -861,20 +883,16 @@ class Collector:
 
     def _put(self, name: Any, column: Column, cell: Cell, block: Block, points: IntArray | None) -> None:
         target = self._columns.get(name)
-        if target is None:
-            target = (
-                _Arrays(self._shape) if column.form == "array" else _Outputs(self._shape, self._allow_pickle)
-            )
-            self._columns[name] = target
-        if isinstance(target, _Outputs):
-            target.put(cell, _listed(column), points, block)
-        elif column.form == "array":
+        if column.form == "array" and (target is None or isinstance(target, _Arrays)):
+            target = self._columns[name] = target or _Arrays(self._shape)
             target.put(cell, decode_array(column.tree, column.arrays), points)
-        else:
-            raise OutputError(
-                f"column {name!r} of this cache holds arrays in one chunk and Python objects in another;"
-                f" return one dtype from every call"
-            )
+            return
+        if target is None:
+            target = _Outputs(self._shape, self._allow_pickle)
+        elif isinstance(target, _Arrays):
+            target = _Outputs.of_arrays(target, self._shape, self._allow_pickle)
+        self._columns[name] = target
+        target.put(cell, column, points, block)
 
     def entries(self) -> list[Any]:
         """Return one entry per chunk touched, in grid order of the request.
@@ -885,7 +903,10 @@ class Collector:
             What a ``collate_fn`` is called with.
         """
         assert self._by_chunk is not None
-        return [self._by_chunk[rank].result() for rank in sorted(self._by_chunk)]
+        entries: list[Any] = []
+        for _, part in sorted(self._by_chunk.items()):
+            entries += part.result() if part.kinds == {"opaque"} else [part.result()]
+        return entries
 
     def result(self) -> Any:
         """Return what the caller gets.
@@ -902,10 +923,10 @@ class Collector:
             return {name: _shaped(value, self._shape) for name, value in values.items()}
         if self._kinds == {"frame"}:
             flat = {n: v.reshape(-1) if isinstance(v, np.ndarray) else v for n, v in values.items()}
-            return _frame(flat, self._library)
+            return make_frame({n: (v, common_note(self._notes[n])) for n, v in flat.items()})
         if self._kinds <= {"grid", "flat"}:
             return _shaped(values[""], self._shape) if values else []
-        if self._kinds == {"point"} and self._shape:
+        if "point" in self._kinds and "list" not in self._kinds and self._shape:
             array = _numbers(values[""]) if len(values[""]) == math.prod(self._shape) else None
             return values[""] if array is None else array.reshape(*self._shape, *array.shape[1:])
         return values[""]
@@ -917,27 +938,44 @@ class Collector:
         return PointCoords(self._selection.order, self._selection.values, points)
 
 
-def _listed(column: Column) -> Column:
-    """Return a column of arrays as one of Python outputs."""
-    if column.form != "array":
-        return column
-    return Column("objects", None, {"": _objects(list(decode_array(column.tree, column.arrays)))}, True)
+_TOGETHER = ({"list", "point"}, {"grid", "flat", "point"}, {"columns"}, {"frame"}, {"opaque"})
+"""Kinds whose blocks make one result."""
 
 
 def _shaped(values: Any, shape: tuple[int, ...]) -> Array:
     """Return a column in the request's shape; lists become arrays of objects."""
     if isinstance(values, np.ndarray):
         return values
-    return _objects(values).reshape(shape)
+    rows = {value.shape for value in values if isinstance(value, np.ndarray) and value.dtype == object}
+    if not rows:
+        return _objects(values).reshape(shape)
+    if len(rows) > 1 or not all(isinstance(value, np.ndarray) for value in values):
+        raise OutputError(
+            f"blocks of this cache have outputs of the shapes {sorted(rows)} per point, which cannot become one"
+            f" array; return one shape from every call, or ask for them apart"
+        )
+    return np.stack(values).reshape(*shape, *rows.pop())
 
 
 def _numbers(values: list[Any]) -> Array | None:
-    """Return numbers or equal-shaped arrays as one array, None for anything else."""
-    first = values[0] if values else None
-    if isinstance(first, np.ndarray):
-        alike = all(isinstance(v, np.ndarray) and v.shape == first.shape for v in values)
-        return np.stack(values) if alike and first.dtype.kind != "O" else None
+    """Return numbers or equal-shaped arrays as one array, None where that would change a value."""
+    if values and all(type(value) is np.ndarray for value in values):
+        return _stacked(values)
     if not all(isinstance(value, int | float | complex | np.number | np.bool_) for value in values):
         return None
     array = np.asarray(values)
-    return array if array.dtype.kind in "biufc" else None
+    if array.dtype.kind not in "biufc":
+        return None
+    whole = (value for value in values if isinstance(value, int | np.integer))
+    if array.dtype.kind in "fc" and any(abs(int(value)) > 2**53 for value in whole):
+        return None
+    return array
+
+
+def _stacked(arrays: list[Array]) -> Array | None:
+    if len({array.shape for array in arrays}) > 1 or any(array.dtype == object for array in arrays):
+        return None
+    try:
+        return _concatenated([array[None] for array in arrays])
+    except OutputError:
+        return None

@@ -24,7 +24,7 @@ from chunk_memo.errors import (
     UnknownIndexError,
     UnknownValueError,
 )
-from chunk_memo.grid import Axis, AxisBins, Bins, Grid, IntArray, sequence_of_values
+from chunk_memo.grid import Axis, AxisBins, Bins, Grid, IntArray, in_stable_order, sequence_of_values
 from chunk_memo.identity import canonical_bytes, canonical_many, normalize
 
 __all__ = ["AxisCell", "AxisCells", "Cell", "Cells", "Selection", "new_values", "select"]
@@ -99,6 +99,10 @@ def select(
     if not grid.axes and (axes or axis_indices):
         named = sorted([*(axes or {}), *(axis_indices or {})])
         raise SpecError(f"Cannot pass axis arguments {named} to a cache without axes; leave them out")
+    if axis_indices is not None and not isinstance(axis_indices, Mapping):
+        raise SpecError(
+            f"axis_indices must map axis names to int, slice, range or a sequence of them, got {axis_indices!r}"
+        )
     if axes and axis_indices:
         raise SpecError(
             f"axis_indices cannot be combined with axis values; got values for {sorted(axes)} and indices"
@@ -134,7 +138,7 @@ def new_values(axis: Axis, argument: Any) -> tuple[list[Any], list[bytes]]:
         The new values in the order asked, and their canonical bytes.
     """
     values = _read(axis, argument)
-    keys = canonical_many(values)
+    keys = canonical_many(values, axis.name)
     fresh = {k: v for k, v in zip(keys, values, strict=True) if k not in axis.lookup}
     return list(fresh.values()), list(fresh)
 
@@ -143,7 +147,7 @@ def _by_value(axis: Axis, argument: Any) -> tuple[tuple[Any, ...], tuple[bytes, 
     values = _read(axis, argument)
     if not values:
         raise SpecError(f"no values were asked for along axis {axis.name!r}; leave it out to ask for all")
-    keys = canonical_many(values)
+    keys = canonical_many(values, axis.name)
     for value, key in zip(values, keys, strict=True):
         if key not in axis.lookup:
             raise UnknownValueError(_unknown_value(axis, value))
@@ -174,7 +178,7 @@ def _several(value: Any) -> list[Any] | None:
     if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
         return None
     items = [normalize(item) for item in value]
-    return sorted(items, key=canonical_bytes) if isinstance(value, set | frozenset) else items
+    return in_stable_order(items) if isinstance(value, set | frozenset) else items
 
 
 def _is_value(axis: Axis, value: Any) -> bool:
@@ -187,6 +191,8 @@ def _is_value(axis: Axis, value: Any) -> bool:
 def _unknown_value(axis: Axis, value: Any) -> str:
     near = _nearest(axis, value)
     hint = f"; the nearest is {near!r}" if near is not None else ""
+    if near is not None and type(near) is not type(value) and near == value:
+        hint += f", {type(near).__name__} where {type(value).__name__} was asked for"
     return (
         f"axis {axis.name!r} has no value {value!r}{hint}; pass extend_cache=True to add it,"
         f" or ask for one of its {len(axis)} values"
@@ -200,15 +206,23 @@ def _nearest(axis: Axis, value: Any) -> Any:
         return close[0] if close else None
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         numbers = [item for item in axis.values if isinstance(item, int | float | np.number)]
-        return min(numbers, key=lambda item: abs(float(item) - float(value)), default=None)
+        return min(numbers, key=lambda item: _distance(item, value), default=None)
     return None
+
+
+def _distance(one: Any, two: Any) -> float:
+    try:
+        distance = abs(float(one) - float(two))
+    except OverflowError:  # an int that no float can hold
+        distance = math.inf
+    return distance if distance == distance else math.inf
 
 
 def _by_index(axis: Axis, argument: Any) -> list[int]:
     length = len(axis)
     if isinstance(argument, np.ndarray) and argument.dtype == np.bool_:
         return _by_mask(axis, argument)
-    if isinstance(argument, slice | range) or not isinstance(argument, Iterable):
+    if isinstance(argument, slice | range) or not isinstance(argument, Iterable) or _is_0d(argument):
         parts: Iterable[Any] = [argument]
     else:
         parts = argument
@@ -216,6 +230,10 @@ def _by_index(axis: Axis, argument: Any) -> list[int]:
     if not positions:
         raise SpecError(f"axis_indices for axis {axis.name!r} choose nothing, got {argument!r}")
     return positions
+
+
+def _is_0d(argument: Any) -> bool:
+    return getattr(argument, "ndim", None) == 0
 
 
 def _by_mask(axis: Axis, mask: Any) -> list[int]:
@@ -240,9 +258,7 @@ def _positions(axis: Axis, part: Any, length: int) -> list[int]:
                 f" got {number!r}"
             )
         if not -length <= index < length:
-            raise UnknownIndexError(
-                f"index {index} is out of range for axis {axis.name!r} with {length} values"
-            )
+            raise UnknownIndexError(f"index {index} is out of range for axis {axis.name!r} with {length} values")
         positions.append(index % length)
     return positions
 
@@ -342,8 +358,8 @@ class AxisCells:
     def _cell(self, numbers: tuple[int, ...], request: IntArray) -> AxisCell:
         where = [self._within(number, request) for number in numbers]
         if len(request) == 1 or bool((where[0][1:] > where[0][:-1]).all()):
-            first, last = int(request[0]), int(request[-1]) + 1
-            span = slice(first, last) if last - first == len(request) else None
+            low, high = int(request[0]), int(request[-1]) + 1
+            span = slice(low, high) if high - low == len(request) else None
             return AxisCell(numbers, tuple(where), request, None, request, span)
         unique, first, inverse = np.unique(where[0], return_index=True, return_inverse=True)
         positions = (unique, *(positions[first] for positions in where[1:]))

@@ -85,6 +85,7 @@ def f(x, n=3, *rest, scale: float = 1.0, **more) -> float:
 
 
 def edited(old: str, new: str) -> str:
+    """Return the base text with one thing replaced."""
     assert old in BASE
     return BASE.replace(old, new, 1)
 
@@ -181,6 +182,7 @@ SEMANTIC = {
 
 
 def name_of(text: str) -> str:
+    """Return the name that the function has in a text."""
     return "g" if "def g(x, n" in text else "f"
 
 
@@ -252,10 +254,8 @@ def test_digests_are_those_of_the_golden_file(load: Load) -> None:
     """A function's digest is the same in every process and Python, and on every day."""
     golden = json.loads(GOLDEN.read_text())["functions"]
     names = ("f", "square", "outer", "cube", "half", "Model.run", "later")
-    module = sys.modules[load(GOLDEN_SOURCE).__module__]
-    found = {
-        name: identify_function(functools.reduce(getattr, name.split("."), module)).digest for name in names
-    }
+    module: Any = sys.modules[load(GOLDEN_SOURCE).__module__]
+    found = {name: identify_function(functools.reduce(getattr, name.split("."), module)).digest for name in names}
     assert golden == found
     assert len(names) == len(set(found.values()))
 
@@ -341,6 +341,7 @@ def test_a_file_that_cannot_be_compiled_is_not_believed(load: Load, tmp_path: Pa
 
 
 def made(text: str, name: str = "f", filename: str = "<string>") -> Any:
+    """Return a function of a text that no file holds."""
     space: dict[str, Any] = {"__name__": "made"}
     exec(compile(text, filename, "exec"), space)
     return space[name]
@@ -385,9 +386,7 @@ def test_source_of_another_function_is_not_believed(load: Load, tmp_path: Path) 
 def test_notebook_cells_work_like_files() -> None:
     """A function in a cell has a source, and neither the cell's name nor the line counts."""
     digests = []
-    for number, text in enumerate(
-        ("def f(x):\n    return x\n", "y = 1\nawait_ = 2\ndef f(x):\n    return x\n")
-    ):
+    for number, text in enumerate(("def f(x):\n    return x\n", "y = 1\nawait_ = 2\ndef f(x):\n    return x\n")):
         name = f"<ipython-input-{number}-abc>"
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
         try:
@@ -420,9 +419,7 @@ def test_a_program_given_on_the_command_line_has_an_identity() -> None:
     )
     root = str(Path(sys.modules["chunk_memo"].__file__ or "").parent.parent)
     run = [sys.executable, "-W", "error", "-c", script]
-    outs = {
-        subprocess.run(run, cwd=root, capture_output=True, text=True, check=True).stdout for _ in range(2)
-    }
+    outs = {subprocess.run(run, cwd=root, capture_output=True, text=True, check=True).stdout for _ in range(2)}
     assert 1 == len(outs)
 
 
@@ -632,18 +629,24 @@ def test_changed_defaults_count(load: Load) -> None:
 
 
 def plain(x: Any, y: Any = 1) -> Any:
+    """Return the arguments."""
     return x, y
 
 
 class Compiled:
+    """A callable that keeps the Python function, as a compiler's does."""
+
     def __init__(self, func: Any) -> None:
         self.py_func = func
 
     def __call__(self, x: Any) -> Any:
+        """Call the function."""
         return self.py_func(x)
 
 
 def wrapped(func: Any) -> Any:
+    """Return a function that passes everything on."""
+
     @functools.wraps(func)
     def wrapper(*args: Any) -> Any:
         return func(*args)
@@ -652,6 +655,8 @@ def wrapped(func: Any) -> Any:
 
 
 class Runner:
+    """A callable object with an identity of its own."""
+
     def __init__(self, speed: Any) -> None:
         self.speed = speed
 
@@ -659,9 +664,11 @@ class Runner:
         return self.speed
 
     def run(self, x: Any) -> Any:
+        """Return the argument."""
         return x
 
     def __call__(self, x: Any) -> Any:
+        """Return the argument."""
         return x
 
 
@@ -685,7 +692,7 @@ def test_a_wrapper_that_wraps_itself_ends() -> None:
 
 def test_arguments_of_a_partial_count() -> None:
     """A partial is its function and what is bound, as a value and as a function."""
-    parts = [
+    parts: list[Any] = [
         plain,
         functools.partial(plain, 1),
         functools.partial(plain, 2),
@@ -700,7 +707,7 @@ def test_arguments_of_a_partial_count() -> None:
 
 def test_the_object_of_a_bound_method_counts() -> None:
     """A bound method is its function and its object."""
-    methods = [Runner.run, Runner(1).run, Runner(2).run]
+    methods: list[Any] = [Runner.run, Runner(1).run, Runner(2).run]
     assert [Runner.run] * 3 == [unwrap(method) for method in methods]
     assert 3 == len({identify_function(method).digest for method in methods})
     assert identify_function(Runner(1).run).digest == identify_function(Runner(1).run).digest
@@ -731,7 +738,7 @@ def test_what_is_no_function_is_refused(wrong: Any) -> None:
 
 def test_compiled_functions_count_by_name() -> None:
     """Builtins, ufuncs, methods of types and classes are known by their qualified names."""
-    funcs = [len, max, np.sin, np.cos, np.sum, np.linalg.norm, str.upper, bytes.upper, int, float]
+    funcs: list[Any] = [len, max, np.sin, np.cos, np.sum, np.linalg.norm, str.upper, bytes.upper, int, float]
     funcs += [
         "a".upper,
         "b".upper,

@@ -852,6 +852,8 @@ class Chunk:
         Length of the file in bytes.
     file_id : (int, int) or None
         Device and inode of the file; None for bytes in memory.
+    subject : str
+        The file's path.
     """
 
     __slots__ = (
@@ -860,7 +862,6 @@ class Chunk:
         "_finalizer",
         "_header",
         "_read",
-        "_subject",
         "_table",
         "constant",
         "created_at",
@@ -868,6 +869,7 @@ class Chunk:
         "identity",
         "nbytes",
         "seconds",
+        "subject",
     )
 
     def __init__(
@@ -886,7 +888,7 @@ class Chunk:
         start += header.identity_size
         self._checksums = struct.unpack_from(f"<{header.checksum_count}Q", head, start)
         self._read = read
-        self._subject = subject
+        self.subject = subject
         self._finalizer: weakref.finalize[..., Any] | None = None
         self.constant = self._table.constant
         self.created_at = header.created_at
@@ -895,7 +897,7 @@ class Chunk:
         self.file_id = file_id
 
     def __repr__(self) -> str:
-        return f"Chunk({self._subject!r}, names={self.names!r}, nbytes={self.nbytes})"
+        return f"Chunk({self.subject!r}, names={self.names!r}, nbytes={self.nbytes})"
 
     def __enter__(self) -> Chunk:
         return self
@@ -1069,7 +1071,7 @@ class Chunk:
             raise KeyError(self._no_such("array", name, self._table.arrays)) from None
 
     def _no_such(self, kind: str, name: str, known: Iterable[str]) -> str:
-        return f"{self._subject!r} has no {kind} {name!r}; it has {list(known)!r}"
+        return f"{self.subject!r} has no {kind} {name!r}; it has {list(known)!r}"
 
     def _whole(self, entry: _Entry, name: str) -> _Array:
         return _as_array(self._verified(entry, name, 0, entry.nbytes), entry.dtype, entry.shape)
@@ -1088,7 +1090,7 @@ class Chunk:
             return data
         first = entry.first + low // BLOCK_SIZE
         if tuple(found) != self._checksums[first : first + len(found)]:
-            raise _damaged(self._subject, f"the checksum of array {name!r} does not hold")
+            raise _damaged(self.subject, f"the checksum of array {name!r} does not hold")
         return data
 
     def _verify_all(self) -> None:
@@ -1103,7 +1105,7 @@ class Chunk:
             for at in range(start, stop, 1 << 20):
                 skeleton.update(self._read(at, min(stop - at, 1 << 20)))
         if skeleton.intdigest() != self._header.skeleton:
-            raise _damaged(self._subject, "the checksum of its HDF5 skeleton does not hold")
+            raise _damaged(self.subject, "the checksum of its HDF5 skeleton does not hold")
 
     def _skeleton(self) -> Iterator[tuple[int, int]]:
         at = self._header.covered

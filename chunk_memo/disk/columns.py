@@ -459,7 +459,8 @@ def _encode_text(writer: ColumnWriter, values: list[str], path: str) -> Node:
     except UnicodeEncodeError:
         chunks = [value.encode(*_UTF8) for value in values]
     sizes = list(map(len, chunks))
-    width = _power_of_two(max(sizes))
+    # Not one byte: such strings are characters in netCDF, and its readers join them to words.
+    width = max(2, _power_of_two(max(sizes)))
     roomy = width > 32 and width * len(values) > 4 * sum(sizes)
     if roomy or any(chunk.endswith(b"\0") for chunk in chunks):
         return {"k": "text", **put_bytes(writer, chunks, path, even=False)}

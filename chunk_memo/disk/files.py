@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HEAD_SIZE",
     "TEMPORARY_PREFIX",
+    "TRANSIENT",
     "Durability",
     "FileId",
     "FileStat",
@@ -59,6 +60,9 @@ HEAD_SIZE = 4096
 TEMPORARY_PREFIX = ".tmp-"
 """How the names of unfinished files begin; readers of folders pass over them."""
 
+TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EINTR})
+"""Errors of a device or a network, which say nothing about the file; tried again, and never damage."""
+
 FileId = tuple[int, int]
 """What tells one file from another of the same name: (device, inode)."""
 
@@ -70,7 +74,6 @@ _SYNC_THREADS = 4
 _ANCESTORS = 5
 _MAX_BUFFERS = 512
 _MAX_WRITE = 1 << 30  # macOS refuses more than 2 GiB - 1 per call, Linux cuts it short
-_TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EINTR})
 _NO_LINK = frozenset(
     {
         errno.EPERM,
@@ -495,7 +498,7 @@ def _retried(action: Callable[[], _T]) -> _T:
         try:
             return action()
         except OSError as error:
-            if error.errno not in _TRANSIENT:
+            if error.errno not in TRANSIENT:
                 raise
     return action()
 

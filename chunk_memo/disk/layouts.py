@@ -13,7 +13,8 @@
 A layout is immutable and named by the digest of its content, ``created_at`` left out, so processes that make
 the same bins write the same file. A cache of one chunk shall cost four inodes and no more, yet its bins must
 survive being copied into another cache: its layout is therefore the very file that is also ``metadata.json``,
-under a second name. Both are read; neither is ever changed.
+under a second name. Whoever copies another ``metadata.json`` over it without removing it first changes both;
+then, as after damage, the bins are read from the chunk files' own manifests, and written as a new layout.
 """
 
 from __future__ import annotations
@@ -22,23 +23,40 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chunk_memo.disk import files
-from chunk_memo.errors import DamageWarning, MetadataError
+from chunk_memo.errors import ChunkFormatError, DamageWarning, FormatVersionError, MetadataError
 from chunk_memo.grid import Bins, Grid
 from chunk_memo.identity import canonical_many, digest_of_bytes, from_jsonable, to_jsonable
 
-__all__ = ["Folder", "Layout", "MOST_LAYOUTS"]
+__all__ = ["MOST_LAYOUTS", "SHARD_ABOVE", "Folder", "Layout"]
 
 MOST_LAYOUTS = 64
 """Above this number of layouts a writer commits their union and removes those it holds."""
 
 SHARD_ABOVE = 4096
 """Grids of more chunks than this spread their files over 256 folders."""
+
+_FORMAT_VERSION = 1
+"""Version of the layouts that this library writes, and the latest that it reads."""
+
+_METADATA = (
+    "cache_id",
+    "version",
+    "axis_order",
+    "chunk_spec",
+    "axis_values",
+    "metadata",
+    "identity",
+    "created_at",
+)
+
+_TRIES = 3
+"""How often layouts are listed again when one vanished, as it does when others are united."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,7 @@ class Layout:
             for axis, groups in self.bins.items()
         }
         return {
+            "format": _FORMAT_VERSION,
             "version": self.version,
             "axis_order": list(self.axis_order),
             "chunk_spec": dict(self.chunk_spec),
@@ -130,6 +149,36 @@ def _digest(content: Mapping[str, Any]) -> str:
     return digest_of_bytes(text.encode()).hex()
 
 
+def _sealed(document: Mapping[str, Any]) -> bytes:
+    """Return a document as JSON for people, with a checksum in it."""
+    text = json.dumps({**document, "checksum": _digest(document)}, indent=1, ensure_ascii=False)
+    return (text + "\n").encode("utf-8", "surrogatepass")
+
+
+def _unsealed(data: bytes) -> dict[str, Any]:
+    """Return the document in a file; any of many errors where it is not what was written."""
+    document: dict[str, Any] = json.loads(data)
+    if document.pop("checksum") != _digest(document):
+        raise ValueError("its checksum does not hold")
+    return document
+
+
+def _parsed(data: bytes, subject: str) -> tuple[str, Layout]:
+    """Return the layout in a file, and the digest of its content."""
+    try:
+        document = _unsealed(data)
+        content = document["layout"]
+        digest = _digest(content)
+        if content["format"] <= _FORMAT_VERSION:
+            return digest, Layout.from_json(content, int(document["layout_created_at"]))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ChunkFormatError(f"{type(error).__name__}: {error}") from error
+    raise FormatVersionError(
+        f"layout '{subject}' was written by a later chunk_memo: expected format version {_FORMAT_VERSION} at"
+        f" most, found {content['format']}; upgrade chunk_memo"
+    )
+
+
 class Folder:
     """The folder of one cache: its metadata, its layouts, the names of its files.
 
@@ -146,59 +195,109 @@ class Folder:
         self.version = version
         self.bins = Bins()
         self.layouts: dict[str, Layout] = {}
-        self._damaged: set[str] = set()
-        self._foreign: set[str] = set()
+        self.rebuild: Callable[[], Layout | None] | None = None
+        self._passed_over: set[str] = set()
         self._text = os.fspath(path)
 
     # --- layouts -------------------------------------------------------------------------------------------
 
     def refresh(self) -> bool:
-        """Read the layouts that are new on disk.
+        """Read the layouts that are new on disk; where one is damaged, find its bins in the chunk files.
 
         Returns
         -------
         bool
             Whether any was new.
+
+        Raises
+        ------
+        FormatVersionError
+            Where a later version of the library wrote one.
         """
-        fresh = [layout for name in self._layout_names() if (layout := self._load(name)) is not None]
-        for name, layout in sorted(fresh, key=lambda item: (item[1].created_at, item[0])):
-            self._adopt(name, layout)
-        return bool(fresh)
+        known = len(self.layouts)
+        lost: dict[str, str] = {}
+        for _ in range(_TRIES):
+            fresh, wrong, again = self._read_new()
+            for digest, layout in sorted(fresh, key=lambda item: (item[1].created_at, item[0])):
+                if digest not in self.layouts:
+                    self._adopt(digest, layout)
+            lost |= wrong
+            if not again:
+                break
+        if lost:
+            self._replace(lost)
+        return len(self.layouts) != known
+
+    def _read_new(self) -> tuple[list[tuple[str, Layout]], dict[str, str], bool]:
+        """Read what is new; return layouts, what is wrong with others by name, and whether one vanished."""
+        fresh, wrong, again = [], {}, False
+        for name in self._layout_names():
+            digest = name.removeprefix("layouts/").removeprefix("layout-").removesuffix(".json")
+            if digest in self.layouts or name in self._passed_over:
+                continue
+            try:
+                found = _parsed(files.read_whole(self.path / name), f"{self._text}/{name}")
+            except FileNotFoundError:
+                again = True
+                continue
+            except FormatVersionError:
+                raise
+            except ChunkFormatError as error:
+                wrong[name] = str(error)
+                continue
+            except OSError as error:
+                if error.errno not in files.TRANSIENT:
+                    raise
+                continue
+            if found[0] != digest:  # another file was copied over it: that is no damage
+                wrong[name] = ""
+            if found[1].version == self.version:
+                fresh.append(found)
+            else:
+                self._passed_over.add(name)
+        return fresh, wrong, again
 
     def _layout_names(self) -> Iterator[str]:
         for name in files.list_folder(self.path):
             if name.startswith("layout-") and name.endswith(".json"):
                 yield name
             elif name == "layouts":
-                yield from (f"layouts/{inner}" for inner in files.list_folder(self.path / "layouts"))
+                inner = files.list_folder(self.path / "layouts")
+                yield from (f"layouts/{layout}" for layout in inner if layout.endswith(".json"))
 
-    def _load(self, name: str) -> tuple[str, Layout] | None:
-        digest = name.removeprefix("layouts/").removeprefix("layout-").removesuffix(".json")
-        if digest in self.layouts or digest in self._damaged or digest in self._foreign:
-            return None
-        if not name.endswith(".json"):
-            return None
+    def _replace(self, lost: Mapping[str, str]) -> None:
+        """Write the bins of layouts that are lost as a new one, and set aside what stood in their places."""
+        self._passed_over.update(lost)
+        fate = "its chunks are adopted from their own manifests by load_chunk_index()"
+        if self.rebuild is not None:
+            layout = self.rebuild()
+            if layout is not None:
+                self._commit_if_possible(layout)
+            fate = "its bins were read from the chunk files instead"
+        for name, why in lost.items():
+            moved = None if self.rebuild is None else self._set_aside(name)
+            place = f"it was moved to '{moved}'" if moved else "it was left where it is"
+            if why:
+                warnings.warn(
+                    f"layout '{self._text}/{name}' is damaged ({why}); {place}, and {fate}",
+                    DamageWarning,
+                    stacklevel=2,
+                )
+
+    def _commit_if_possible(self, layout: Layout) -> None:
         try:
-            data = json.loads(files.read_whole(self.path / name))
-            content = data["layout"]
-            if _digest(content) != digest:
-                raise ValueError("its name is not the digest of its content")
-            layout = Layout.from_json(content, int(data["layout_created_at"]))
-        except FileNotFoundError:
+            self.commit_layout(layout, files.Syncer())
+        except OSError:  # a root that can only be read: the bins hold for this process
+            self._adopt(_digest(layout.to_json()), layout)
+
+    def _set_aside(self, name: str) -> Path | None:
+        path = self.path / name
+        try:
+            status = os.stat(path)
+        except OSError:
             return None
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            self._damaged.add(digest)
-            warnings.warn(
-                f"layout {name!r} of cache {self._text!r} is damaged ({error}); it is left out, and its"
-                f" chunks are adopted from their own manifests by load_chunk_index()",
-                DamageWarning,
-                stacklevel=2,
-            )
-            return None
-        if layout.version != self.version:
-            self._foreign.add(digest)
-            return None
-        return digest, layout
+        seen = (status.st_dev, status.st_ino)
+        return files.quarantine(path, self.path / "quarantine", seen, lambda _: False)
 
     def _adopt(self, digest: str, layout: Layout) -> None:
         self.layouts[digest] = layout
@@ -219,23 +318,34 @@ class Folder:
         content = layout.to_json()
         digest = _digest(content)
         if metadata is None or not self._commit_as_one(digest, layout, metadata, syncer):
-            document = {"layout_created_at": layout.created_at, "layout": content}
-            data = json.dumps(document, ensure_ascii=True).encode()
-            files.commit(self.path / "layouts" / f"{digest}.json", [data], syncer)
+            self._commit(digest, layout, syncer)
         syncer.flush()
         if digest not in self.layouts:
             self._adopt(digest, layout)
         self._unite(syncer)
 
+    def _commit(self, digest: str, layout: Layout, syncer: files.Syncer) -> None:
+        data = _sealed({"layout_created_at": layout.created_at, "layout": layout.to_json()})
+        files.commit(self.path / "layouts" / f"{digest}.json", [data], syncer)
+
     def _commit_as_one(self, digest: str, layout: Layout, metadata: bytes, syncer: files.Syncer) -> bool:
         """Write ``metadata.json`` with the layout in it, and give it the layout's name too."""
-        document = json.loads(metadata)
-        document["layout_created_at"] = layout.created_at
-        document["layout"] = layout.to_json()
+        document = {
+            **_unsealed(metadata),
+            "layout_created_at": layout.created_at,
+            "layout": layout.to_json(),
+        }
         path = self.path / "metadata.json"
-        if not files.commit(path, [_pretty(document)], syncer):
+        if not files.commit(path, [_sealed(document)], syncer) and not self._holds(path, digest):
             return False
         return files.second_name(path, self.path / f"layout-{digest}.json", syncer)
+
+    def _holds(self, path: Path, digest: str) -> bool:
+        """Tell whether another process wrote a layout into ``metadata.json`` a moment before."""
+        try:
+            return _parsed(files.read_whole(path), os.fspath(path))[0] == digest
+        except (ChunkFormatError, OSError):
+            return False
 
     def _unite(self, syncer: files.Syncer) -> None:
         """Replace many layouts by their union, so that opening a cache stays cheap."""
@@ -264,9 +374,7 @@ class Folder:
         last = parts[-1]
         union = Layout(last.version, last.axis_order, last.chunk_spec, bins, chunks, parts[0].created_at)
         digest = _digest(union.to_json())
-        document = {"layout_created_at": union.created_at, "layout": union.to_json()}
-        data = json.dumps(document).encode()
-        files.commit(self.path / "layouts" / f"{digest}.json", [data], syncer)
+        self._commit(digest, union, syncer)
         syncer.flush()
         self.layouts[digest] = union
         for part in parts:
@@ -313,18 +421,13 @@ class Folder:
         except FileNotFoundError:
             return None
         try:
-            document = json.loads(raw)
-            if not isinstance(document, dict):
-                raise TypeError(f"expected an object, got {type(document).__name__}")
-            document.pop("layout", None)
-            document.pop("layout_created_at", None)
+            document = _unsealed(raw)
             values = document["axis_values"]
             document["axis_values"] = {axis: [from_jsonable(v) for v in vs] for axis, vs in values.items()}
             document["metadata"] = from_jsonable(document["metadata"])
             document["identity"] = bytes.fromhex(document["identity"])
             document["chunk_spec"] = {str(a): int(n) for a, n in document["chunk_spec"].items()}
-            for name in ("cache_id", "version", "axis_order", "created_at"):
-                document[name]  # noqa: B018  a missing key is damage
+            document = {name: document[name] for name in _METADATA}  # a missing one is damage
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise MetadataError(
                 f"'{path}' is damaged ({type(error).__name__}: {error}); expected what chunk_memo writes."
@@ -364,7 +467,7 @@ class Folder:
             "identity": identity.hex(),
             "created_at": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
         }
-        return _pretty(document)
+        return _sealed(document)
 
     def commit_metadata(self, document: bytes, syncer: files.Syncer) -> Path:
         """Write ``metadata.json`` unless it is there.
@@ -422,7 +525,3 @@ class Folder:
                     yield folder / name
                 elif name.endswith(".parts") or len(name) == 2:
                     folders.append(folder / name)
-
-
-def _pretty(document: Mapping[str, Any]) -> bytes:
-    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()

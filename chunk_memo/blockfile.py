@@ -1,0 +1,464 @@
+"""What the arrays of a chunk file stand for: blocks of outputs to named arrays, and back.
+
+The file format (:mod:`chunk_memo.disk.chunkfile`) knows arrays over dimensions; a block knows columns of
+outputs over points. The constant part of a file's manifest ties the two together, an object with the members
+
+======= ============================================================================================
+member  what
+======= ============================================================================================
+kind    the kind of output
+axes    for each axis ``[name, tree, arrays]``: how its values are decoded, and from which arrays
+columns for each column ``[name, form, tree, pointwise, arrays]``: likewise its outputs
+part    the dimension of points in a part; null in a complete file, whose columns run over the axes
+======= ============================================================================================
+
+``arrays`` maps the names that a tree uses to those in the file; null there stands for the coordinates of the
+axis. Coordinates are the axis values themselves wherever netCDF can express them as one array; otherwise they
+are short texts for people, and the values lie beside them. This module knows neither file names nor folders.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from chunk_memo.disk import chunkfile, hdf5image
+from chunk_memo.disk.encoding import decode, encode
+from chunk_memo.errors import ChunkFormatError, ChunkMemoError
+from chunk_memo.grid import Bins, IntArray
+from chunk_memo.identity import from_jsonable, to_jsonable
+from chunk_memo.outputs import Block, Column, PointCoords
+
+__all__ = ["BlockWriter", "ChunkRef", "axis_values", "read_complete", "read_part"]
+
+_Array = npt.NDArray[Any]
+
+_MOST_BINS = 4096
+"""So many bins' coordinates are kept ready."""
+
+_LABEL_BYTES = 64
+"""Longest text that stands for an axis value."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRef:
+    """A chunk by its bins, as one reader sees it."""
+
+    order: tuple[str, ...]
+    """Names of the axes in the reader's order."""
+    numbers: tuple[int, ...]
+    """The number of the bin along each axis."""
+    sizes: tuple[int, ...]
+    """Number of values along each axis."""
+    name: str
+    """The file's name without suffix."""
+    identity: bytes
+    """Canonical identity, compared with that in the file."""
+    bins: Bins = field(repr=False, compare=False)
+    """The table that the numbers refer to."""
+
+    def values(self, axis: str) -> list[Any]:
+        """Return the chunk's values along one axis.
+
+        Parameters
+        ----------
+        axis : str
+            The axis's name.
+
+        Returns
+        -------
+        list
+            Its values in order.
+        """
+        return self.bins.of(axis).values_of(self.numbers[self.order.index(axis)])
+
+    def coords(self, points: IntArray | None, order: Sequence[str] | None = None) -> PointCoords:
+        """Return the axis values at points of the chunk.
+
+        Parameters
+        ----------
+        points : ndarray of intp or None
+            Row-major positions; None for all points.
+        order : sequence of str, optional
+            Names of the axes, where another order than the reader's is meant.
+
+        Returns
+        -------
+        PointCoords
+            The values.
+        """
+        order = self.order if order is None else order
+        return PointCoords(order, [self.values(axis) for axis in order], points)
+
+    @property
+    def points(self) -> int:
+        """Number of points."""
+        return math.prod(self.sizes)
+
+
+# --- blocks to files ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """A bin's values as a file holds them."""
+
+    coord: _Array
+    """The coordinates."""
+    tree: Any
+    """The tree that rebuilds the values; None where they have no native form."""
+    label: str | None
+    """The name that the tree has for the coordinates; None where they are texts for people."""
+    arrays: Mapping[str, _Array]
+    """What the tree needs besides."""
+
+
+class BlockWriter:
+    """Turns blocks into what a chunk file holds.
+
+    Parameters
+    ----------
+    title : str
+        What the files are called: the function's name.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._attributes = {"title": title} if title else {}
+        self._axes: dict[bytes, _Axis] = {}
+
+    def content(
+        self, ref: ChunkRef, points: IntArray | None, block: Block, seconds: float
+    ) -> chunkfile.Content:
+        """Return what a file holds for a block.
+
+        Parameters
+        ----------
+        ref : ChunkRef
+            The chunk.
+        points : ndarray of intp or None
+            Row-major positions in the chunk of the block's points; None for a block of all of them in order.
+        block : Block
+            The outputs.
+        seconds : float
+            Seconds of compute.
+
+        Returns
+        -------
+        Content
+            The arrays, with what ties them together.
+        """
+        draft = _Draft(ref, points)
+        for name, number in zip(ref.order, ref.numbers, strict=True):
+            draft.add_axis(name, self._axis(ref.bins, name, number))
+        for column, values in block.columns.items():
+            draft.add_column(column, values)
+        constant = {"kind": block.kind, "axes": draft.axes, "columns": draft.columns, "part": draft.part}
+        return chunkfile.Content(
+            constant,
+            ref.identity,
+            draft.arrays,
+            draft.dims,
+            draft.coords,
+            time.time_ns(),
+            seconds,
+            self._attributes,
+        )
+
+    def _axis(self, bins: Bins, name: str, number: int) -> _Axis:
+        table = bins.of(name)
+        digest = table.digests(number)[0]
+        found = self._axes.get(digest)
+        if found is None:
+            if len(self._axes) >= _MOST_BINS:
+                self._axes = {}
+            found = self._axes[digest] = _axis(table.values_of(number))
+        return found
+
+
+def _axis(values: list[Any]) -> _Axis:
+    try:
+        encoded = encode(values)
+    except ChunkMemoError:
+        return _Axis(_labels(values), None, None, {})
+    if len(encoded.arrays) == 1 and encoded.pointwise:
+        ((label, array),) = encoded.arrays.items()
+        if array.ndim == 1 and hdf5image.form_of(array) != "raw":
+            return _Axis(array, encoded.tree, label, {})
+    return _Axis(_labels(values), encoded.tree, None, encoded.arrays)
+
+
+def _labels(values: list[Any]) -> _Array:
+    """Return short texts by which people tell values apart that netCDF cannot express."""
+    texts = [" ".join(reprlib.repr(value).split()).encode(errors="backslashreplace") for value in values]
+    cut = [text[:_LABEL_BYTES].decode(errors="ignore").replace("\0", "").encode() for text in texts]
+    width = max(2, *(len(text) for text in cut))
+    return np.array(cut, f"S{1 << (width - 1).bit_length()}")
+
+
+class _Draft:
+    """The members of a file, gathered under names that do not clash."""
+
+    def __init__(self, ref: ChunkRef, points: IntArray | None) -> None:
+        self.part = None if points is None else _free_name("point", ref.order)
+        self.arrays: dict[str, _Array] = {}
+        self.dims: dict[str, tuple[str, ...]] = {}
+        self.coords: dict[str, _Array | int] = {}
+        self.axes: list[Any] = []
+        self.columns: list[Any] = []
+        self._leading = ref.order
+        self._shape = ref.sizes
+        self._taken = set(ref.order)
+        if points is not None and self.part is not None:
+            self.coords[self.part] = points.astype(np.int64)
+            self._leading, self._shape = (self.part,), (len(points),)
+            self._taken.add(self.part)
+
+    def add_axis(self, name: str, axis: _Axis) -> None:
+        self.coords[name] = axis.coord
+        where: dict[str, str | None] = {} if axis.label is None else {axis.label: None}
+        for label, array in axis.arrays.items():
+            where[label] = self._put(f"{name} values {label}".strip(), array, None)
+        self.axes.append([name, axis.tree, where])
+
+    def add_column(self, name: Any, column: Column) -> None:
+        where = {}
+        for label, array in column.arrays.items():
+            wish = _wished_name(str(name), label)
+            if column.pointwise:
+                array = array.reshape((*self._shape, *array.shape[1:]))
+            where[label] = self._put(wish, array, self._leading if column.pointwise else None)
+        self.columns.append([to_jsonable(name), column.form, column.tree, column.pointwise, where])
+
+    def _put(self, wish: str, array: _Array, dims: tuple[str, ...] | None) -> str:
+        name = _free_name(wish, self._taken)
+        self._taken.add(name)
+        self.arrays[name] = array
+        if dims is not None:
+            self.dims[name] = dims
+        return name
+
+
+def _wished_name(column: str, label: str) -> str:
+    """Return what an array is best called, from its column's name and its name in that column."""
+    if label in ("", column, "output"):
+        return column or "output"
+    return f"{column}/{label}" if column else label
+
+
+def _free_name(wish: str, taken: Iterable[str]) -> str:
+    names = set(taken)
+    while wish in names:
+        wish += "_"
+    return wish
+
+
+# --- files to blocks ---------------------------------------------------------------------------------------
+
+
+def axis_values(chunk: chunkfile.Chunk) -> dict[str, list[Any]]:
+    """Return the axis values that a file's own manifest names.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        An opened file.
+
+    Returns
+    -------
+    dict of str to list
+        Axis name to values, in the file's order; empty where some axis has values that cannot be rebuilt.
+
+    Raises
+    ------
+    ChunkFormatError
+        Where the file is damaged.
+    """
+    sizes = chunk.sizes
+    values = {}
+    for name, tree, where in chunk.constant["axes"]:
+        if tree is None:
+            return {}
+        arrays = {label: chunk.coords(name) if at is None else chunk.array(at) for label, at in where.items()}
+        values[name] = decode(tree, arrays, sizes[name])
+    return values
+
+
+def read_complete(
+    ref: ChunkRef,
+    chunk: chunkfile.Chunk,
+    positions: Sequence[IntArray] | None,
+    *,
+    allow_pickle: bool,
+) -> Block | None:
+    """Return outputs of a complete file.
+
+    Parameters
+    ----------
+    ref : ChunkRef
+        The chunk.
+    chunk : Chunk
+        Its opened file.
+    positions : sequence of ndarray, or None
+        Positions along each axis of the points wanted, in the reader's axis order; None for all of them.
+    allow_pickle : bool
+        Whether pickles may be loaded.
+
+    Returns
+    -------
+    Block or None
+        The outputs, row-major in the reader's axis order; None where the file holds one opaque output for
+        other points.
+
+    Raises
+    ------
+    ChunkFormatError
+        Where the file is damaged.
+    """
+    return _Rows(ref, chunk, positions, allow_pickle).block()
+
+
+def read_part(ref: ChunkRef, chunk: chunkfile.Chunk, *, allow_pickle: bool) -> tuple[IntArray, Block]:
+    """Return all that a part holds.
+
+    Parameters
+    ----------
+    ref : ChunkRef
+        The chunk that it belongs to.
+    chunk : Chunk
+        The opened file.
+    allow_pickle : bool
+        Whether pickles may be loaded.
+
+    Returns
+    -------
+    points : ndarray of intp
+        Row-major positions in the chunk, in the reader's axis order.
+    block : Block
+        Their outputs.
+
+    Raises
+    ------
+    ChunkFormatError
+        Where the file is damaged.
+    """
+    rows = _Rows(ref, chunk, None, allow_pickle)
+    points = rows.points()
+    return points, rows.block_of_part(points)
+
+
+class _Rows:
+    """Rows of a file, in the reader's axis order."""
+
+    def __init__(
+        self,
+        ref: ChunkRef,
+        chunk: chunkfile.Chunk,
+        positions: Sequence[IntArray] | None,
+        allow_pickle: bool,
+    ) -> None:
+        self._ref = ref
+        self._chunk = chunk
+        self._picks = positions if positions is not None and _picks_some(positions, ref.sizes) else None
+        self._allow_pickle = allow_pickle
+        self._names = tuple(name for name, _, _ in chunk.constant["axes"])
+        if sorted(self._names) != sorted(ref.order):
+            raise ChunkFormatError(f"its axes are {self._names}, expected {ref.order}")
+        self._turn = tuple(self._names.index(name) for name in ref.order)
+        self._straight = self._names == ref.order
+        self._sizes = tuple(ref.sizes[ref.order.index(name)] for name in self._names)
+
+    def block(self) -> Block | None:
+        """Return the rows picked of a complete file."""
+        ref, kind = self._ref, self._chunk.constant["kind"]
+        if kind == "opaque":
+            return self._opaque(None) if self._picks is None and self._straight else None
+        columns = {
+            from_jsonable(name): self._column(form, tree, pointwise, where)
+            for name, form, tree, pointwise, where in self._chunk.constant["columns"]
+        }
+        values = [ref.values(axis) for axis in ref.order]
+        if self._picks is not None:
+            values = [[v[i] for i in pick] for v, pick in zip(values, self._picks, strict=True)]
+        return Block(kind, math.prod(map(len, values)), columns, PointCoords(ref.order, values))
+
+    def _column(self, form: str, tree: Any, pointwise: bool, where: Mapping[str, str]) -> Column:
+        if not pointwise:
+            column = Column(form, tree, self._arrays(where), False)
+            own_coords = self._ref.coords(None, self._names)
+            objects = self._objects(column, self._ref.points, own_coords).reshape(self._sizes)
+            return Column("objects", None, {"": self._taken(objects, self._picks)}, True)
+        return Column(form, tree, {label: self._rows(name) for label, name in where.items()}, True)
+
+    def _rows(self, name: str) -> _Array:
+        """Read no more of an array than the rows picked along its first axis span."""
+        if self._picks is None or not self._names:
+            return self._taken(self._chunk.array(name), self._picks)
+        picks = list(self._picks)
+        first = self._ref.order.index(self._names[0])
+        low, high = int(picks[first].min()), int(picks[first].max()) + 1
+        picks[first] = picks[first] - low
+        return self._taken(self._chunk.rows(name, low, high), picks)
+
+    def _taken(self, array: _Array, picks: Sequence[IntArray] | None) -> _Array:
+        """Turn an array to the reader's axis order, take the points picked, and list them."""
+        axes = len(self._turn)
+        if not self._straight:
+            array = array.transpose(*self._turn, *range(axes, array.ndim))
+        if picks is not None:
+            array = array[np.ix_(*picks)]
+        return array.reshape((math.prod(array.shape[:axes]), *array.shape[axes:]))
+
+    def points(self) -> IntArray:
+        """Positions of a part's points, in the reader's axis order."""
+        dim = self._chunk.constant["part"]
+        if dim is None:
+            raise ChunkFormatError("it is a complete chunk where a part was expected")
+        points = self._chunk.coords(dim).astype(np.intp)
+        if not len(points) or not 0 <= points.min() <= points.max() < self._ref.points:
+            raise ChunkFormatError("its points lie outside of the chunk")
+        if self._straight:
+            return points
+        index = np.unravel_index(points, self._sizes)
+        return np.ravel_multi_index(tuple(index[i] for i in self._turn), self._ref.sizes)
+
+    def block_of_part(self, points: IntArray) -> Block:
+        """Every row of a part."""
+        kind = self._chunk.constant["kind"]
+        if kind == "opaque":
+            return self._opaque(points)
+        coords = self._ref.coords(points)
+        columns = {}
+        for name, form, tree, pointwise, where in self._chunk.constant["columns"]:
+            column = Column(form, tree, self._arrays(where), pointwise)
+            if not pointwise:
+                objects = self._objects(column, len(points), coords)
+                column = Column("objects", None, {"": objects}, True)
+            columns[from_jsonable(name)] = column
+        return Block(kind, len(points), columns, coords)
+
+    def _arrays(self, where: Mapping[str, str]) -> dict[str, _Array]:
+        return {label: self._chunk.array(name) for label, name in where.items()}
+
+    def _objects(self, column: Column, count: int, coords: PointCoords) -> _Array:
+        return column.objects(count, coords, allow_pickle=self._allow_pickle)
+
+    def _opaque(self, points: IntArray | None) -> Block:
+        ((name, form, tree, _, where),) = self._chunk.constant["columns"]
+        column = Column(form, tree, self._arrays(where), False)
+        count = self._ref.points if points is None else len(points)
+        return Block("opaque", count, {from_jsonable(name): column}, self._ref.coords(points))
+
+
+def _picks_some(positions: Sequence[IntArray], sizes: Sequence[int]) -> bool:
+    """Whether these positions are anything but all of them in order."""
+    return not all(
+        len(pick) == size and bool((pick == np.arange(size)).all())
+        for pick, size in zip(positions, sizes, strict=True)
+    )

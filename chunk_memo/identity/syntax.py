@@ -1,0 +1,172 @@
+"""Owns what of a function's syntax tree counts: not comments, docstrings, positions, annotations.
+
+Neither do the decorators and the defaults of the function itself: what they amount to is known
+when the function is there, and counts by its value.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any, Final, NamedTuple
+
+from chunk_memo.identity.grammar import leaf, leaf_tuple, size
+
+__all__ = ["FunctionNode", "tree_bytes"]
+
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+"""The tree of a function."""
+
+_IGNORED_FIELDS: Final = frozenset({"ctx", "kind", "type_comment", "type_ignores", "type_params", "returns"})
+
+
+def tree_bytes(node: FunctionNode) -> bytes:
+    """Return the encoding of a function's tree, the same in every version of Python.
+
+    Nodes are written as class and non-empty fields, so a field that a later Python adds changes
+    nothing until it is used. Not recursive: ``a + b + c + …`` nests as deep as it is long.
+
+    Parameters
+    ----------
+    node : syntax tree
+        The function, or lambda.
+
+    Returns
+    -------
+    bytes
+        What its identity rests on, and no canonical bytes of any value.
+
+    Examples
+    --------
+    >>> def tree(text):
+    ...     return ast.parse(text).body[0]
+    >>> one, two = tree("def f(x): return x + 1"), tree("def f(x: int) -> int: return (x + 1)  # why")
+    >>> tree_bytes(one) == tree_bytes(two)
+    True
+    """
+    declared = _declared(node)
+    out: list[bytes] = []
+    stack: list[tuple[Any, bool]] = [(_Top(node), False)]
+    while stack:
+        item, in_class = stack.pop()
+        if isinstance(item, list):
+            out.append(b"l" + size(len(item)))
+            stack.extend((each, in_class) for each in reversed(item))
+        elif isinstance(item, ast.AST | _Top):
+            name, fields, in_class = _node(item, in_class, declared)
+            out.append(b"(" + leaf_tuple((name, *(field for field, _ in fields))))
+            stack.extend((each, in_class) for _, each in reversed(fields))
+        else:
+            out.append(leaf(item))
+    return b"".join(out)
+
+
+def _declared(node: FunctionNode) -> set[str]:
+    """Return the names that are local anyway, without any bare annotation."""
+    nodes = [*ast.walk(node)]
+    bare = [each.target for each in nodes if isinstance(each, ast.AnnAssign) and not each.value]
+    names = {each.arg for each in nodes if isinstance(each, ast.arg)}
+    return names | {
+        each.id
+        for each in nodes
+        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store) and each not in bare
+    }
+
+
+class _Top(NamedTuple):
+    """The function whose identity is taken: its decorators and its defaults do not count here."""
+
+    node: FunctionNode
+
+
+_Fields = list[tuple[str, Any]]
+
+
+def _node(item: ast.AST | _Top, in_class: bool, declared: set[str]) -> tuple[str, _Fields, bool]:
+    """Return a node's name, the fields that count, and whether they lie in a class's body."""
+    if isinstance(item, _Top):
+        args = [(name, value) for name, value in _plain_fields(item.node.args) if "defaults" not in name]
+        body = item.node.body
+        kept = body if isinstance(body, ast.expr) else _body(body, declared, in_class=False)
+        return type(item.node).__name__, [*args, ("body", kept)], False
+    name = type(item).__name__
+    fields = _plain_fields(item)
+    if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+        in_class = isinstance(item, ast.ClassDef)
+    if isinstance(item, ast.arg):
+        fields = [("arg", item.arg)]
+    elif isinstance(item, ast.AnnAssign) and not in_class and item.value is not None:
+        return "Assign", [("targets", [item.target]), ("value", item.value)], False
+    elif isinstance(item, ast.Constant):
+        fields = [("value", item.value)]
+    elif isinstance(item, ast.JoinedStr):
+        fields = [("values", _joined(item.values))]
+    elif isinstance(item, ast.FormattedValue):
+        fields = [pair for pair in fields if not (pair[0] == "format_spec" and _is_empty(pair[1]))]
+    return (
+        name,
+        [(key, _tidied(item, key, value, declared, in_class)) for key, value in fields],
+        in_class,
+    )
+
+
+def _plain_fields(node: ast.AST) -> _Fields:
+    fields = ((name, getattr(node, name, None)) for name in node._fields)
+    return [
+        (name, value)
+        for name, value in fields
+        if name not in _IGNORED_FIELDS and value is not None and value != []
+    ]
+
+
+def _tidied(node: ast.AST, name: str, value: Any, declared: set[str], in_class: bool) -> Any:
+    """Return a field without docstrings, and without bare annotations that declare nothing new."""
+    if not isinstance(value, list) or name not in ("body", "orelse", "finalbody"):
+        return value
+    documented = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    if documented:
+        return _body(value, declared, in_class)
+    return _without_annotations(value, declared, in_class)
+
+
+def _body(statements: list[ast.stmt], declared: set[str], in_class: bool) -> list[ast.stmt]:
+    first = statements[0] if statements else None
+    if (
+        isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    ):
+        statements = statements[1:]
+    return _without_annotations(statements, declared, in_class)
+
+
+def _without_annotations(statements: list[ast.stmt], declared: set[str], in_class: bool) -> list[ast.stmt]:
+    kept = [
+        each
+        for each in statements
+        if in_class  # where they make fields
+        or not (
+            isinstance(each, ast.AnnAssign)
+            and each.value is None
+            and isinstance(each.target, ast.Name)
+            and each.target.id in declared
+        )
+    ]
+    return kept or [ast.Pass()]
+
+
+def _joined(values: list[ast.expr]) -> list[ast.expr]:
+    """Return the parts of an f-string, of which Pythons cut the text differently."""
+    out: list[ast.expr] = []
+    for value in values:
+        if isinstance(value, ast.Constant):
+            if not value.value:
+                continue
+            if out and isinstance(out[-1], ast.Constant):
+                out[-1] = ast.Constant(str(out[-1].value) + str(value.value))
+                continue
+        out.append(value)
+    return out
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, ast.JoinedStr) and not _joined(value.values)

@@ -1,0 +1,79 @@
+"""Checks of chunk files by other eyes: h5py and both netCDF engines of xarray read what this library reads."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from chunk_memo.disk import chunkfile
+from chunk_memo.disk.chunkfile import HEADER, Header
+
+ENGINES: list[Any] = ["h5netcdf", "netcdf4"]
+
+
+def chunk_files(root: Path) -> list[Path]:
+    """Return the chunk files of every cache in a root, parts included, quarantine left out."""
+    return sorted(path for path in root.rglob("*.h5") if "quarantine" not in path.parts)
+
+
+def check_root(root: Path) -> int:
+    """Check every chunk file in a root; return how many there are."""
+    paths = chunk_files(root)
+    for path in paths:
+        check_file(path)
+    return len(paths)
+
+
+def check_file(path: Path) -> None:
+    """Every byte is right, h5py reads the same values, both engines open it with the axes as coordinates."""
+    chunkfile.verify(path)
+    with chunkfile.load(path) as chunk, h5py.File(path) as file:
+        for entry, array in members(path, chunk):
+            dataset = file[entry["path"]]
+            assert array.tobytes() == dataset[...].tobytes()
+            assert array.nbytes == 0 or entry["offset"] == dataset.id.get_offset()
+        axes = {name: chunk.sizes[name] for name, _, _ in chunk.constant["axes"]}
+    for engine in ENGINES:
+        with opened(path, engine) as dataset:
+            check_coordinates(dataset, axes)
+
+
+def members(path: Path, chunk: chunkfile.Chunk) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Yield each entry of a file's array table with the array that this library reads for it."""
+    data = path.read_bytes()
+    header = Header(*HEADER.unpack_from(data))
+    table = json.loads(data[HEADER.size : HEADER.size + header.constant_size])
+    yield from ((entry, chunk.array(entry["name"])) for entry in table["arrays"])
+    yield from ((entry, chunk.coords(entry["name"])) for entry in table["coords"] if "path" in entry)
+
+
+def opened(path: Path, engine: Any) -> xr.Dataset:
+    """Open a file as a user would, and load all of it."""
+    with warnings.catch_warnings():
+        # Dates that NumPy cannot hold in nanoseconds come as cftime objects, and xarray says so.
+        warnings.filterwarnings("ignore", category=xr.SerializationWarning)
+        with xr.open_dataset(path, engine=engine) as dataset:
+            return dataset.load()
+
+
+def check_coordinates(dataset: xr.Dataset, axes: dict[str, int]) -> None:
+    """Each axis is a coordinate of its length; true names stand in ``long_name`` where they had to change."""
+    found = {str(c.attrs.get("long_name", name)): c for name, c in dataset.coords.items()}
+    for name, length in axes.items():
+        assert readable(name) in found
+        assert (length,) == found[readable(name)].shape
+    for array in dataset.data_vars.values():
+        assert len(set(array.dims)) == array.ndim
+        assert np.prod([dataset.sizes[dim] for dim in array.dims], dtype=int) == array.size
+
+
+def readable(name: str) -> str:
+    """Return a name as it stands in ``long_name``."""
+    return name.replace("\0", "\\0").encode(errors="backslashreplace").decode()
