@@ -30,6 +30,7 @@ from chunk_memo.errors import (
     ChunkMemoError,
     DamageWarning,
     MetadataError,
+    OutputError,
     OverlapError,
     OverlapWarning,
     PickleWarning,
@@ -900,7 +901,7 @@ class ChunkCache:
         Parameters
         ----------
         path : path-like
-            A complete file, or a part.
+            A complete file, which need not be there where parts are; or a part.
 
         Returns
         -------
@@ -908,11 +909,17 @@ class ChunkCache:
             ``items`` maps item hashes to outputs, ``spec`` maps them to axis values; None where there is no
             such file.
         """
-        try:
-            with chunkfile.load(path) as chunk:
-                return items.payload(self._state.store, chunk)
-        except FileNotFoundError:
-            return None
+        name = os.fspath(path).removesuffix(".h5") + ".parts"
+        parts = sorted(part for part in files.list_folder(name) if part.endswith(".h5"))
+        found = None
+        for file in (os.fspath(path), *(f"{name}/{part}" for part in parts)):
+            try:
+                with chunkfile.load(file) as chunk:
+                    payload = items.payload(self._state.store, chunk)
+            except FileNotFoundError:
+                continue
+            found = payload if found is None else items.united(found, payload)
+        return found
 
     def item_hash(self, chunk_key: ChunkKey, axis_values: Sequence[Any]) -> str:
         """Return the hash of one point.
@@ -970,6 +977,103 @@ class ChunkCache:
                 block = self.block(task, output if task.order else output[0])
                 self.store_block(task, block, 0.0, syncer)
         return Path(path)
+
+    def build_item_maps_from_axis_values(
+        self, chunk_key: ChunkKey, axis_values: Sequence[Sequence[Any]], outputs: Sequence[Any]
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Return outputs of some points of a chunk, and their axis values, by item hash.
+
+        Parameters
+        ----------
+        chunk_key : ChunkKey
+            The chunk.
+        axis_values : sequence of sequence
+            For each point its value on each axis, in the order of `chunk_key`.
+        outputs : sequence
+            One output per point.
+
+        Returns
+        -------
+        tuple of dict, dict
+            ``items`` and ``spec`` of a payload.
+        """
+        return items.item_maps(self.version, chunk_key, axis_values, outputs)
+
+    def build_item_maps_from_chunk_output(
+        self, chunk_key: ChunkKey, chunk_output: Sequence[Any]
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        """Return the outputs of a whole chunk, and their axis values, by item hash.
+
+        Parameters
+        ----------
+        chunk_key : ChunkKey
+            The chunk.
+        chunk_output : sequence
+            One output per point, the last axis fastest.
+
+        Returns
+        -------
+        tuple of dict, dict
+            ``items`` and ``spec`` of a payload.
+
+        Raises
+        ------
+        OutputError
+            Where the number of outputs is not that of the points.
+        """
+        points = items.points_of(chunk_key)
+        if len(points) != len(chunk_output):
+            raise OutputError(f"{chunk_key!r} has {len(points)} points, got {len(chunk_output)} outputs for them")
+        return items.item_maps(self.version, chunk_key, points, chunk_output)
+
+    def reconstruct_output_from_items(
+        self, chunk_key: ChunkKey, items_by_hash: Mapping[str, Any]
+    ) -> list[Any] | None:
+        """Return the outputs of a whole chunk from a payload's items.
+
+        Parameters
+        ----------
+        chunk_key : ChunkKey
+            The chunk.
+        items_by_hash : mapping of str to object
+            ``items`` of a payload.
+
+        Returns
+        -------
+        list or None
+            One output per point, the last axis fastest; None where one is missing.
+        """
+        outputs, lacking = items.collect(self.version, chunk_key, items_by_hash, items.points_of(chunk_key))
+        return None if lacking else outputs
+
+    def collect_chunk_data(
+        self,
+        payload: Mapping[str, Any],
+        chunk_key: ChunkKey,
+        requested_items: Sequence[Sequence[Any]] | None,
+        collate_fn: Callable[[list[Any]], Any],
+    ) -> tuple[Any, bool]:
+        """Return what a payload holds of some points of a chunk.
+
+        Parameters
+        ----------
+        payload : mapping
+            As :meth:`load_payload` returns it.
+        chunk_key : ChunkKey
+            The chunk.
+        requested_items : sequence of sequence, or None
+            For each point asked for its value on each axis; None for all points of the chunk.
+        collate_fn : callable
+            Called with a list that holds the list of outputs.
+
+        Returns
+        -------
+        tuple of object, bool
+            What `collate_fn` returned (None where no output is there), and whether some points are missing.
+        """
+        points = items.points_of(chunk_key) if requested_items is None else requested_items
+        outputs, lacking = items.collect(self.version, chunk_key, payload.get("items", {}), points)
+        return (collate_fn([outputs]) if outputs else None), lacking
 
     def update_chunk_index(self, chunk_hash: str, chunk_key: ChunkKey) -> None:
         """Do nothing: the folder is the index, and it is never out of date.

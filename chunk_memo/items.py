@@ -15,7 +15,7 @@ from chunk_memo.errors import ChunkFormatError
 from chunk_memo.grid import Bins, ChunkKey
 from chunk_memo.identity import canonical_many, digest
 
-__all__ = ["index", "item_hash", "joined", "own_bins", "payload"]
+__all__ = ["collect", "index", "item_hash", "item_maps", "joined", "own_bins", "payload", "points_of", "united"]
 
 
 def item_hash(version: str, chunk_key: ChunkKey, axis_values: Sequence[Any]) -> str:
@@ -37,6 +37,75 @@ def item_hash(version: str, chunk_key: ChunkKey, axis_values: Sequence[Any]) -> 
     """
     point = {name: value for (name, _), value in zip(chunk_key, axis_values, strict=True)}
     return digest((version, point))
+
+
+def points_of(chunk_key: ChunkKey) -> list[tuple[Any, ...]]:
+    """Return the points of a chunk, the last axis fastest.
+
+    Parameters
+    ----------
+    chunk_key : ChunkKey
+        The chunk.
+
+    Returns
+    -------
+    list of tuple
+        For each point its value on each axis, in the order of `chunk_key`.
+    """
+    return list(itertools.product(*(values for _, values in chunk_key)))
+
+
+def item_maps(
+    version: str, chunk_key: ChunkKey, points: Sequence[Sequence[Any]], outputs: Sequence[Any]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return outputs and axis values by item hash.
+
+    Parameters
+    ----------
+    version : str
+        The cache's version.
+    chunk_key : ChunkKey
+        The chunk that the points lie in.
+    points : sequence of sequence
+        For each point its value on each axis, in the order of `chunk_key`.
+    outputs : sequence
+        One output per point.
+
+    Returns
+    -------
+    tuple of dict, dict
+        ``items`` and ``spec``.
+    """
+    hashes = [item_hash(version, chunk_key, point) for point in points]
+    names = [name for name, _ in chunk_key]
+    spec = [dict(zip(names, point, strict=True)) for point in points]
+    return dict(zip(hashes, outputs, strict=True)), dict(zip(hashes, spec, strict=True))
+
+
+def collect(
+    version: str, chunk_key: ChunkKey, items: Mapping[str, Any], points: Sequence[Sequence[Any]]
+) -> tuple[list[Any], bool]:
+    """Return those of some points' outputs that are there, and whether some are not.
+
+    Parameters
+    ----------
+    version : str
+        The cache's version.
+    chunk_key : ChunkKey
+        The chunk.
+    items : mapping of str to object
+        Outputs by item hash.
+    points : sequence of sequence
+        The points asked for.
+
+    Returns
+    -------
+    tuple of list, bool
+        Outputs in the order asked, and whether any is missing.
+    """
+    hashes = [item_hash(version, chunk_key, point) for point in points]
+    found = [items[name] for name in hashes if name in items]
+    return found, len(found) < len(hashes)
 
 
 def own_bins(store: ChunkStore, chunk: chunkfile.Chunk) -> tuple[tuple[str, ...], Bins] | None:
@@ -87,16 +156,33 @@ def payload(store: ChunkStore, chunk: chunkfile.Chunk) -> dict[str, Any]:
     ref = store.ref(names, (0,) * len(names), bins)
     block, rows = store.everything(ref, chunk)
     key = store.key(ref)
-    points = list(itertools.product(*(values for _, values in key)))
+    points = points_of(key)
     if rows is not None:
         points = [points[row] for row in rows]
-    hashes = [item_hash(store.folder.version, key, point) for point in points]
     outputs = block.outputs(allow_pickle=store.allow_pickle)
-    spec = [dict(zip(names, point, strict=True)) for point in points]
+    items, spec = item_maps(store.folder.version, key, points, outputs)
+    return {"items": items, "spec": spec, "created_at": _iso(chunk.created_at)}
+
+
+def united(there: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one payload for two; of two outputs of one item the first counts.
+
+    Parameters
+    ----------
+    there : mapping
+        A payload.
+    more : mapping
+        Another.
+
+    Returns
+    -------
+    dict
+        Both.
+    """
     return {
-        "items": dict(zip(hashes, outputs, strict=True)),
-        "spec": dict(zip(hashes, spec, strict=True)),
-        "created_at": _iso(chunk.created_at),
+        **there,
+        "items": {**more["items"], **there["items"]},
+        "spec": {**more["spec"], **there["spec"]},
     }
 
 

@@ -553,7 +553,9 @@ def _concatenated(arrays: list[Array]) -> Array:
     dtype = arrays[0].dtype
     for array in arrays[1:]:
         dtype = _promoted(dtype, array.dtype)
-    return np.concatenate([_widened(array, dtype) for array in arrays])
+    out = np.empty((sum(map(len, arrays)), *arrays[0].shape[1:]), dtype)  # keeps a foreign byte order
+    np.concatenate([_widened(array, dtype) for array in arrays], out=out)
+    return out
 
 
 def _promoted(one: np.dtype[Any], two: np.dtype[Any]) -> np.dtype[Any]:

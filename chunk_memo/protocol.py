@@ -20,7 +20,7 @@ from chunk_memo.reading import Reading
 from chunk_memo.selection import Cell, Cells, Selection, select
 from chunk_memo.tasks import Missing, Task, tasks_for
 
-__all__ = ["CacheProtocol", "ProtocolCache", "RunnerContext"]
+__all__ = ["PROTOCOL_METHODS", "CacheProtocol", "ProtocolCache", "RunnerContext"]
 
 
 @runtime_checkable
@@ -153,7 +153,7 @@ class CacheProtocol(Protocol):
         """
 
 
-_METHODS = (
+PROTOCOL_METHODS = (
     "cache_status",
     "write_metadata",
     "chunk_hash",
@@ -163,6 +163,7 @@ _METHODS = (
     "update_chunk_index",
     "item_hash",
 )
+"""The methods of :class:`CacheProtocol`."""
 
 
 class ProtocolCache:
@@ -180,7 +181,7 @@ class ProtocolCache:
     """
 
     def __init__(self, cache: Any) -> None:
-        lacking = [name for name in _METHODS if not callable(getattr(cache, name, None))]
+        lacking = [name for name in PROTOCOL_METHODS if not callable(getattr(cache, name, None))]
         if lacking:
             raise SignatureError(
                 f"{type(cache).__name__!r} cannot be run as a cache: it lacks {', '.join(lacking)};"

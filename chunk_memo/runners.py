@@ -22,7 +22,7 @@ from chunk_memo.errors import EncodingError, OutputError, RootError, SpecError, 
 from chunk_memo.events import ChunkDone, Event, Observer, PointFailed, RunFinished, RunStarted
 from chunk_memo.grid import ChunkKey
 from chunk_memo.outputs import Block, Collector
-from chunk_memo.protocol import CacheProtocol, ProtocolCache, RunnerContext
+from chunk_memo.protocol import PROTOCOL_METHODS, CacheProtocol, ProtocolCache, RunnerContext
 from chunk_memo.reading import Reading
 from chunk_memo.selection import Selection
 from chunk_memo.tasks import Missing, Task
@@ -473,9 +473,11 @@ def run_chunks_streaming(
 
 
 def _verbs(cache: Any) -> ChunkCache | ProtocolCache:
-    if isinstance(cache, ChunkCache):
-        return cache
-    return ProtocolCache(cache)
+    """Return what the engine runs: a subclass that replaces one of the document's methods is run by those."""
+    own = isinstance(cache, ChunkCache) and all(
+        getattr(type(cache), name) is getattr(ChunkCache, name) for name in PROTOCOL_METHODS
+    )
+    return cache if own else ProtocolCache(cache)
 
 
 def _collected(

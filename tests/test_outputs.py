@@ -138,7 +138,7 @@ def objects(x: list[Any], y: list[Any]) -> np.ndarray:
 
 def flattened(array: np.ndarray) -> np.ndarray:
     """Return an array of one row per point."""
-    return array.reshape(-1, *array.shape[2:])
+    return array.reshape(math.prod(array.shape[:2]), *array.shape[2:])
 
 
 KINDS = {
@@ -330,7 +330,7 @@ def test_without_axes_the_output_is_a_list_of_that_one(tmp_path: Path, name: str
     warm, again = run(cache(tmp_path, **options), refuse)
     assert (1, 0) == (done.executed_points, again.executed_points)
     assert (True, True) == (alike([WHOLE[name]], cold), alike(cold, warm))
-    assert ["c", [WHOLE[name]]] == pytest.approx(["c", [WHOLE[name]]]) or name in ("array", "objects", "0-d")
+    assert alike([[WHOLE[name]]], run(cache(tmp_path, **options), refuse, collate_fn=list)[0])
 
 
 def test_without_axes_a_decorated_function_is_a_memo(tmp_path: Path) -> None:
