@@ -909,17 +909,11 @@ class ChunkCache:
             ``items`` maps item hashes to outputs, ``spec`` maps them to axis values; None where there is no
             such file.
         """
-        name = os.fspath(path).removesuffix(".h5") + ".parts"
-        parts = sorted(part for part in files.list_folder(name) if part.endswith(".h5"))
-        found = None
-        for file in (os.fspath(path), *(f"{name}/{part}" for part in parts)):
-            try:
-                with chunkfile.load(file) as chunk:
-                    payload = items.payload(self._state.store, chunk)
-            except FileNotFoundError:
-                continue
-            found = payload if found is None else items.united(found, payload)
-        return found
+        try:
+            with chunkfile.load(path) as chunk:
+                return items.payload(self._state.store, chunk)
+        except FileNotFoundError:
+            return items.payload_of_parts(self._state.store, path)
 
     def item_hash(self, chunk_key: ChunkKey, axis_values: Sequence[Any]) -> str:
         """Return the hash of one point.

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from chunk_memo.chunks import ChunkStore
-from chunk_memo.disk import chunkfile
+from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.layouts import Folder
 from chunk_memo.errors import ChunkFormatError
 from chunk_memo.grid import Bins, ChunkKey
 from chunk_memo.identity import canonical_many, digest
 
-__all__ = ["collect", "index", "item_hash", "item_maps", "joined", "own_bins", "payload", "points_of", "united"]
+__all__ = [
+    "collect",
+    "index",
+    "item_hash",
+    "item_maps",
+    "joined",
+    "own_bins",
+    "payload",
+    "payload_of_parts",
+    "points_of",
+]
 
 
 def item_hash(version: str, chunk_key: ChunkKey, axis_values: Sequence[Any]) -> str:
@@ -164,21 +175,35 @@ def payload(store: ChunkStore, chunk: chunkfile.Chunk) -> dict[str, Any]:
     return {"items": items, "spec": spec, "created_at": _iso(chunk.created_at)}
 
 
-def united(there: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one payload for two; of two outputs of one item the first counts.
+def payload_of_parts(store: ChunkStore, path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return the outputs in the parts of a chunk by item.
 
     Parameters
     ----------
-    there : mapping
-        A payload.
-    more : mapping
-        Another.
+    store : ChunkStore
+        The cache's chunks.
+    path : path-like
+        Where the complete file would lie.
 
     Returns
     -------
-    dict
-        Both.
+    dict or None
+        As :func:`payload`; None where there are no parts.
     """
+    folder = os.fspath(path).removesuffix(".h5") + ".parts"
+    found: dict[str, Any] | None = None
+    for name in sorted(part for part in files.list_folder(folder) if part.endswith(".h5")):
+        try:
+            with chunkfile.load(f"{folder}/{name}") as chunk:
+                more = payload(store, chunk)
+        except FileNotFoundError:
+            continue
+        found = more if found is None else _united(found, more)
+    return found
+
+
+def _united(there: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one payload for two; of two outputs of one item the first counts."""
     return {
         **there,
         "items": {**more["items"], **there["items"]},

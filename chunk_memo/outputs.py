@@ -801,7 +801,7 @@ class _Outputs:
         arrays = {}
         for name, column in self._arrays.items():
             array = column.result()
-            array = array.reshape(-1, *array.shape[len(self._shape) :])
+            array = array.reshape(math.prod(self._shape), *array.shape[len(self._shape) :])
             arrays[name] = array if rows is None else array[rows]
         return decode(self._tree, arrays, count, coords=coords, allow_pickle=self._allow_pickle)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -296,7 +297,9 @@ def test_opaque_output_serves_exactly_its_block(tmp_path: Path) -> None:
     assert whole == run(cache(tmp_path), refuse)[0]
 
 
-@pytest.mark.parametrize("output", [[1, 2], {"a": np.arange(3)}, np.arange(5), "text", None, (1,), pd.Series([1])])
+@pytest.mark.parametrize(
+    "output", [[1, 2], {"a": np.arange(3)}, np.arange(5), "text", None, (1,), pd.Series([1])]
+)
 def test_any_output_can_be_opaque_if_told(tmp_path: Path, output: Any) -> None:
     """With ``outputs="opaque"`` what a call returns is kept as one piece, whatever it is."""
     cold, _ = run(cache(tmp_path, outputs="opaque"), lambda x, y: output)
@@ -390,7 +393,8 @@ def test_dtypes_are_promoted_across_chunks(tmp_path: Path, one: str, two: str, d
 def test_numbers_never_become_text_or_times(tmp_path: Path, one: str, two: str) -> None:
     """Where no dtype holds the values of both chunks as what they are, both are named and nothing is mixed."""
     function = by_first(lambda a: a.astype(one), lambda a: a.astype(two))
-    with pytest.raises(OutputError, match=rf"dtype {np.dtype(one)}.*{np.dtype(two)}.*one dtype"):
+    both = ".*".join(re.escape(str(np.dtype(name))) for name in (one, two))
+    with pytest.raises(OutputError, match=f"dtype {both}.*one dtype"):
         run(cache(tmp_path), function)
     half, _ = run(cache(tmp_path).slice(x=[1]), function)
     assert np.dtype(one) == half.dtype
@@ -420,7 +424,7 @@ def test_ints_of_any_size_stay_ints_across_chunks(tmp_path: Path) -> None:
 
 
 def test_types_that_differ_between_chunks_are_kept(tmp_path: Path) -> None:
-    """int in one chunk, float in another, None in a third: a list keeps each output's own type."""
+    """Ints in one chunk, floats in another, None in a third: a list keeps each output's own type."""
 
     def block(x: list[int], y: list[str]) -> list[Any]:
         make: dict[int, Any] = {1: int, 2: float, 3: str, 5: lambda i: None}
@@ -515,7 +519,11 @@ def test_collate_fn_gets_a_chunk_that_was_stored_in_parts_whole(tmp_path: Path) 
 # --- what does not fit -------------------------------------------------------------------------------------
 
 WRONG: dict[str, tuple[Callable[..., Any], str | None, str]] = {
-    "a list too short": (lambda x, y: [0], None, r"4 points \(x: 2, y: 2\).*list of 1 outputs.*4 in all.*outputs="),
+    "a list too short": (
+        lambda x, y: [0],
+        None,
+        r"4 points \(x: 2, y: 2\).*list of 1 outputs.*4 in all.*outputs=",
+    ),
     "a list too long": (lambda x, y: [0] * 99, None, r"4 points.*list of 99 outputs.*outputs="),
     "a tuple, told list": (lambda x, y: (0,), "list", r"4 points.*tuple of 1.*outputs="),
     "a number, told list": (lambda x, y: 7, "list", r"4 points.*returned a int outputs.*outputs="),
@@ -532,7 +540,11 @@ WRONG: dict[str, tuple[Callable[..., Any], str | None, str]] = {
     "a column too short": (lambda x, y: {"v": np.zeros(1)}, None, r"column 'v'.*shape \(1,\).*outputs="),
     "a column that is a list": (lambda x, y: {"v": [1, 2, 3, 4]}, "columns", r"column 'v'.*returned a list"),
     "a list, told frame": (each, "frame", r"returned a list; outputs='frame' expects a pandas or polars"),
-    "a frame too short": (lambda x, y: pd.DataFrame({"a": [1]}), None, r"DataFrame of 1 rows.*4 in all.*outputs="),
+    "a frame too short": (
+        lambda x, y: pd.DataFrame({"a": [1]}),
+        None,
+        r"DataFrame of 1 rows.*4 in all.*outputs=",
+    ),
     "a masked array": (
         lambda x, y: np.ma.masked_equal(np.zeros((len(x), len(y))), 0),
         None,
@@ -599,8 +611,10 @@ def test_a_block_of_another_kind_is_refused(tmp_path: Path, name: str, reopened:
     some = cache(tmp_path) if reopened else some
     with pytest.raises(OutputError, match=f"{came}.*{held}.*outputs="):
         run(some.slice(x=[3, 5]), then)
-    assert alike(KINDS["list of numbers"].expected([1, 2], YS) if first is each else first([1, 2], YS),
-                 run(cache(tmp_path).slice(x=[1, 2]), refuse)[0])
+    assert alike(
+        KINDS["list of numbers"].expected([1, 2], YS) if first is each else first([1, 2], YS),
+        run(cache(tmp_path).slice(x=[1, 2]), refuse)[0],
+    )
 
 
 def test_where_both_array_shapes_fit_grid_wins(tmp_path: Path) -> None:
@@ -706,7 +720,7 @@ _dtypes = st.one_of(
 _tables = st.tuples(_dtypes, _trailing).flatmap(lambda form: hnp.arrays(form[0], (len(XS), len(YS), *form[1])))
 _lists = columns.filter(bool).map(lambda outputs: [outputs[i % len(outputs)] for i in range(12)])
 _pandas_columns = st.one_of(
-    _tables.filter(lambda table: table.ndim == 2 and table.dtype.kind in "biuf").map(lambda t: t.reshape(12)),
+    hnp.arrays(st.sampled_from([np.int8, np.uint64, np.float32, np.float64, np.bool_, "M8[s]"]), 12),
     st.lists(st.text(max_size=4), min_size=12, max_size=12).map(lambda texts: pd.array(texts, dtype="str")),
     st.lists(st.one_of(st.none(), st.integers(0, 9)), min_size=12, max_size=12).map(
         lambda numbers: pd.array(numbers, dtype="Int64")
@@ -767,7 +781,9 @@ def sweeps(draw: st.DrawFn) -> tuple[str, Callable[..., Any], Callable[..., Any]
     return kind, lambda alpha, beta: flattened(gridded(alpha, beta)), gridded
 
 
-@given(sweep=sweeps(), asked=st.lists(requests(), min_size=1, max_size=3), sizes=st.tuples(*[st.integers(1, 4)] * 2))
+@given(
+    sweep=sweeps(), asked=st.lists(requests(), min_size=1, max_size=3), sizes=st.tuples(*[st.integers(1, 4)] * 2)
+)
 @settings(max_examples=120)
 def test_warm_equals_cold_equals_direct(
     sweep: tuple[str, Callable[..., Any], Callable[..., Any]],
@@ -790,8 +806,6 @@ def test_warm_equals_cold_equals_direct(
             assert alike(cold, warm)
             direct = expected(**request)
             if kind == "point" and isinstance(cold, np.ndarray):
-                assert direct == cold.reshape(len(direct), *cold.shape[2:]).tolist() or math.isnan(
-                    np.sum(cold, dtype=complex).real
-                ) or cold.ndim > 2
-            else:
-                assert alike(direct, cold)
+                direct = np.stack([np.asarray(output) for output in direct]).astype(cold.dtype)
+                cold = cold.reshape(direct.shape)
+            assert alike(direct, cold)
