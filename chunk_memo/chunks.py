@@ -45,8 +45,10 @@ __all__ = ["MOST_PARTS", "ChunkRef", "ChunkStore", "Naming", "Part"]
 MOST_PARTS = 8
 """A writer that finds this many parts of a chunk, its own included, writes their union."""
 
-_TRIES = 3
+_TRIES = 100
 """How often parts are listed again when one vanished."""
+
+_NO_POINTS: IntArray = np.zeros(0, np.intp)
 
 _YOUNG = 60.0
 """Seconds for which a file without its head counts as being written."""
@@ -112,8 +114,7 @@ class Naming:
         safe = isinstance(name, str) and 0 < len(name.encode()) <= 200 and name.isprintable()
         if not safe or name.startswith(".") or any(c in name for c in "/\\:"):
             raise SpecError(
-                f"chunk_hash_fn must return a file name (1 to 200 bytes, no '/', no leading '.'),"
-                f" got {name!r}"
+                f"chunk_hash_fn must return a file name (1 to 200 bytes, no '/', no leading '.'), got {name!r}"
             )
         return str(name)
 
@@ -135,9 +136,7 @@ class ChunkStore:
         What the HDF5 files are called: the function's name.
     """
 
-    def __init__(
-        self, folder: Folder, cache_id: str, naming: Naming, *, allow_pickle: bool, title: str
-    ) -> None:
+    def __init__(self, folder: Folder, cache_id: str, naming: Naming, *, allow_pickle: bool, title: str) -> None:
         self.folder = folder
         self.allow_pickle = allow_pickle
         self.spread = False
@@ -332,9 +331,7 @@ class ChunkStore:
         except (ChunkMemoError, FileNotFoundError, NotADirectoryError):
             return False
 
-    def block(
-        self, ref: ChunkRef, chunk: chunkfile.Chunk, positions: Sequence[IntArray] | None
-    ) -> Block | None:
+    def block(self, ref: ChunkRef, chunk: chunkfile.Chunk, positions: Sequence[IntArray] | None) -> Block | None:
         """Return outputs of a complete file.
 
         Parameters
@@ -503,25 +500,30 @@ class ChunkStore:
         int
             Bytes written.
         """
+        own = Part("", _NO_POINTS if points is None else points, block, seconds)
         if points is None:
-            written = self._commit(self.paths(ref)[0], ref, None, block, seconds, syncer)
+            written = self._commit(ref, None, own, syncer).nbytes
         elif block.kind == "opaque":
-            return self._commit_part(ref, Part("", points, block, seconds), syncer)
+            written = self._commit_part(ref, own, syncer).nbytes
         else:
-            written = self._write_points(ref, Part("", points, block, seconds), syncer)
+            written = self._write_points(ref, own, syncer)
         if block.kind != "opaque":
             self._remove_if_complete(ref, syncer)
         return written
 
     def _write_points(self, ref: ChunkRef, own: Part, syncer: files.Syncer) -> int:
         """Store some points of a chunk, and fold where that makes it whole, or where parts are many."""
-        known = self._parts_like(ref, own.block)
-        written = self._fold(ref, [*known, own], syncer)
-        if written is not None:
-            return written
-        written = self._commit_part(ref, own, syncer)
-        if len(self._part_paths(ref)) > len(known) + 1:  # others came in between
-            written += self._fold(ref, self._parts_like(ref, own.block), syncer) or 0
+        parts = self._parts_like(ref, own.block)
+        made = self._fold(ref, [*parts, own], syncer) or self._commit_part(ref, own, syncer)
+        written = made.nbytes
+        seen = {part.path for part in (*parts, made)}
+        # Whoever writes last sees what all the others wrote, so a chunk of which all is there becomes whole.
+        while not seen.issuperset(now := self._part_paths(ref)):
+            union = self._fold(ref, self._parts_like(ref, own.block), syncer)
+            seen.update(now)
+            if union is not None:
+                seen.add(union.path)
+                written += union.nbytes
         return written
 
     def _parts_like(self, ref: ChunkRef, block: Block) -> list[Part]:
@@ -533,10 +535,10 @@ class ChunkStore:
                 continue
         return []
 
-    def _fold(self, ref: ChunkRef, parts: list[Part], syncer: files.Syncer) -> int | None:
+    def _fold(self, ref: ChunkRef, parts: list[Part], syncer: files.Syncer) -> Part | None:
         """Write the union of parts and remove them; None where it is neither whole nor made of many."""
         pieces = _disjoint(parts)
-        points = np.concatenate([part.points[rows] for part, rows in pieces] or [np.zeros(0, np.intp)])
+        points = np.concatenate([part.points[rows] for part, rows in pieces] or [_NO_POINTS])
         whole = len(points) == ref.points
         if not whole and len(parts) < MOST_PARTS:
             return None
@@ -544,14 +546,12 @@ class ChunkStore:
         points = points[order]
         coords = ref.coords(None if whole else points)
         block = combine([(part.block, rows) for part, rows in pieces], order, coords, self.allow_pickle)
-        seconds = sum(part.seconds for part in parts)
-        union = Part("", points, block, seconds)
-        path = self.paths(ref)[0] if whole else self._part_path(ref, union)
-        written = self._commit(path, ref, None if whole else points, block, seconds, syncer)
-        if not self._is_safe(path, ref, syncer):
+        union = Part("", points, block, sum(part.seconds for part in parts))
+        union = self._commit(ref, None, union, syncer) if whole else self._commit_part(ref, union, syncer)
+        if not self._is_safe(union.path, ref, syncer):
             return None
-        self._remove_parts(ref, {part.path for part in parts} - {"", path})
-        return written
+        self._remove_parts(ref, {part.path for part in parts} - {"", union.path})
+        return union
 
     def _remove_if_complete(self, ref: ChunkRef, syncer: files.Syncer) -> None:
         """Remove parts of a chunk whose complete file is there, whoever wrote it."""
@@ -576,22 +576,16 @@ class ChunkStore:
         syncer.flush()
         return True
 
-    def _commit_part(self, ref: ChunkRef, part: Part, syncer: files.Syncer) -> int:
-        path = self._part_path(ref, part)
-        return self._commit(path, ref, part.points, part.block, part.seconds, syncer)
+    def _commit_part(self, ref: ChunkRef, part: Part, syncer: files.Syncer) -> Part:
+        return self._commit(ref, self._part_path(ref, part), part, syncer)
 
-    def _commit(
-        self,
-        path: str,
-        ref: ChunkRef,
-        points: IntArray | None,
-        block: Block,
-        seconds: float,
-        syncer: files.Syncer,
-    ) -> int:
-        buffers = chunkfile.image(self._writer.content(ref, points, block, seconds))
+    def _commit(self, ref: ChunkRef, path: str | None, part: Part, syncer: files.Syncer) -> Part:
+        """Write points to a file, the complete one where no path is given; return them as written."""
+        points = None if path is None else part.points
+        path = self.paths(ref)[0] if path is None else path
+        buffers = chunkfile.image(self._writer.content(ref, points, part.block, part.seconds))
         files.commit(Path(path), buffers, syncer)
-        return sum(len(buffer) for buffer in buffers)
+        return replace(part, path=path, nbytes=sum(len(buffer) for buffer in buffers))
 
     def _part_path(self, ref: ChunkRef, part: Part) -> str:
         """Return where a part lies: it is named by the digest of its points and their outputs."""
@@ -618,7 +612,7 @@ def _being_written(path: str) -> bool:
 
 def _disjoint(parts: Sequence[Part]) -> list[tuple[Part, IntArray]]:
     """Return for each part the rows of the points that no earlier one holds."""
-    seen = np.zeros(0, np.intp)
+    seen = _NO_POINTS
     pieces = []
     for part in parts:
         rows = np.flatnonzero(~np.isin(part.points, seen))

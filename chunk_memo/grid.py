@@ -569,7 +569,7 @@ class AxisBins:
         Returns
         -------
         tuple of bytes, bytes
-            xxh3-128, which names chunks, and blake2b, which tells a collision from a match.
+            The xxh3-128, which names chunks, and the blake2b, which tells a collision from a match.
         """
         found = self._digests.get(number)
         if found is None:

@@ -118,10 +118,10 @@ class Plan:
         *states : int
             MISSING, PARTIAL or STORED.
 
-        Yields
-        ------
-        Cell
-            One cell, in grid order.
+        Returns
+        -------
+        iterator of Cell
+            The cells, in grid order.
         """
         wanted = np.isin(self.states, states)
         return itertools.compress(self.cells, wanted.tolist())

@@ -67,6 +67,17 @@ class _Candidate:
         return np.ravel_multi_index(np.ix_(*self.positions()), self.ref.sizes).reshape(-1)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """Points of a cell that a part holds."""
+
+    part: Part
+    rows: IntArray
+    """Rows of the part."""
+    points: IntArray
+    """Row-major positions in the cell."""
+
+
 class Reader:
     """Reads cells of one cache.
 
@@ -148,22 +159,33 @@ class Reader:
         reading.total_chunks += 1
         reading.total_points += cell.points
         candidates = self._candidates(cell)
-        missing: IntArray | None = None
+        pieces: list[_Piece] = []
         for _ in range(_TRIES):
             if self._read_complete(rank, candidates, collector, reading):
                 return
             try:
-                missing = self._read_parts(rank, candidates, collector, reading)
+                pieces = self._find_parts(candidates)
                 break
             except FileNotFoundError:
                 continue
-        found = 0 if missing is None else cell.points - len(missing)
+        found = sum(len(piece.points) for piece in pieces)
+        # Parts are removed once the complete file is there: what they lack now, it may have.
+        if found < cell.points and self._read_complete(rank, candidates, collector, reading):
+            return
+        for piece in pieces:
+            reading.bytes_read += piece.part.nbytes
+            if collector is not None:
+                self._learn(piece.part.block)
+                collector.add(rank, cell, piece.part.block.taken(piece.rows), piece.points)
         reading.cached_points += found
-        if missing is not None and not len(missing):
+        if found == cell.points:
             reading.cached_chunks += 1
             return
         reading.partial_chunks += found > 0
-        reading.missing.append((rank, cell, missing if found else None))
+        missing = np.ones(cell.points, bool)
+        for piece in pieces:
+            missing[piece.points] = False
+        reading.missing.append((rank, cell, np.flatnonzero(missing) if found else None))
 
     def _read_complete(
         self, rank: int, candidates: list[_Candidate], collector: Collector | None, reading: Reading
@@ -188,13 +210,10 @@ class Reader:
             return True
         return False
 
-    def _read_parts(
-        self, rank: int, candidates: list[_Candidate], collector: Collector | None, reading: Reading
-    ) -> IntArray | None:
-        """Read parts; return the points of the cell that none holds, None where there are no parts."""
-        cell = candidates[0].cell
-        covered = np.zeros(cell.points, bool)
-        found: list[tuple[Part, IntArray, IntArray]] = []
+    def _find_parts(self, candidates: list[_Candidate]) -> list[_Piece]:
+        """Read parts; return what each holds of the cell that those before it do not."""
+        pieces = []
+        covered = np.zeros(candidates[0].cell.points, bool)
         for candidate in candidates:
             parts = self._store.parts(candidate.ref)
             wanted = candidate.points() if parts else None
@@ -203,15 +222,8 @@ class Reader:
                 take = np.flatnonzero((rows >= 0) & ~covered)
                 if len(take):
                     covered[take] = True
-                    found.append((part, rows[take], take))
-        if not found:
-            return None
-        for part, rows, points in found:
-            reading.bytes_read += part.nbytes
-            if collector is not None:
-                self._learn(part.block)
-                collector.add(rank, cell, part.block.taken(rows), points)
-        return np.flatnonzero(~covered)
+                    pieces.append(_Piece(part, rows[take], take))
+        return pieces
 
     def count(self, cell: Cell) -> int:
         """Return how many points of a cell are stored, by the names and manifests of files alone.

@@ -2,7 +2,7 @@
 
 The engine reads what is stored, calls the function for what is not, hands each output to the cache to write,
 and emits events. Collecting runs gather the outputs; streaming runs drop them once they are stored. Any cache
-that plans, reads and writes will do (:class:`CacheVerbs`); a user's own :class:`CacheProtocol` object goes
+that plans, reads and writes will do; a user's own :class:`CacheProtocol` object goes
 through one adapter.
 """
 
@@ -28,7 +28,6 @@ from chunk_memo.selection import Selection
 from chunk_memo.tasks import Missing, Task
 
 __all__ = [
-    "CacheVerbs",
     "Diagnostics",
     "run",
     "run_chunks",
@@ -85,7 +84,7 @@ class Diagnostics:
     """Seconds spent on writing and syncing."""
 
 
-class CacheVerbs(Protocol):
+class _CacheVerbs(Protocol):
     """What the engine needs of a cache."""
 
     cache_id: str
@@ -124,7 +123,7 @@ class CacheVerbs(Protocol):
 class _Engine:
     """One run over one or several requests."""
 
-    cache: CacheVerbs
+    cache: _CacheVerbs
     exec_fn: Callable[..., Any]
     observers: Sequence[Observer]
     diagnostics: Diagnostics = field(default_factory=Diagnostics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import xarray as xr
+import xxhash
 
 from chunk_memo.disk import chunkfile
 from chunk_memo.disk.chunkfile import HEADER, Header
@@ -45,10 +47,25 @@ def check_file(path: Path) -> None:
             check_coordinates(dataset, axes)
 
 
+def header_of(data: bytes) -> Header:
+    """Unpack the header of a file."""
+    return Header(*HEADER.unpack_from(data))
+
+
+def resealed(data: bytes, **changes: Any) -> bytes:
+    """Change fields of the header, and make its checksum hold again."""
+    header = header_of(data)._replace(**changes)
+    changed = bytearray(data)
+    HEADER.pack_into(changed, 0, *header)
+    checksum = xxhash.xxh3_64_intdigest(bytes(changed[16 : header.covered]))
+    struct.pack_into("<Q", changed, 8, checksum)
+    return bytes(changed)
+
+
 def members(path: Path, chunk: chunkfile.Chunk) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yield each entry of a file's array table with the array that this library reads for it."""
     data = path.read_bytes()
-    header = Header(*HEADER.unpack_from(data))
+    header = header_of(data)
     table = json.loads(data[HEADER.size : HEADER.size + header.constant_size])
     yield from ((entry, chunk.array(entry["name"])) for entry in table["arrays"])
     yield from ((entry, chunk.coords(entry["name"])) for entry in table["coords"] if "path" in entry)

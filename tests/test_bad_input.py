@@ -202,9 +202,9 @@ def test_no_axes_is_one_point(tmp_path: Path) -> None:
     """A function without axes has one output, which is stored like any other."""
     calls = []
 
-    def answer(scale: int = 1) -> list[int]:
+    def answer(scale: int = 1) -> int:
         calls.append(scale)
-        return [42 * scale]
+        return 42 * scale
 
     sweep_of_one = sweep(tmp_path, answer, axis_values={}, chunk_spec={})
     assert [[42], [42]] == [sweep_of_one()[0], sweep_of_one()[0]]

@@ -21,7 +21,6 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +32,7 @@ from chunk_memo.errors import (
     FormatVersionError,
     SpecError,
 )
+from tests.checking import header_of, resealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -87,7 +87,9 @@ def filled(dtype: Any, shape: tuple[int, ...], seed: int) -> np.ndarray[Any, Any
 
 names = st.one_of(st.sampled_from(ODD_NAMES), st.text(max_size=6), st.just("value"))
 seeds = st.integers(0, 2**32)
-any_dtype = st.one_of(st.sampled_from(SIMPLE_DTYPES), st.sampled_from(TIME_DTYPES), st.sampled_from(RAW_DTYPES))
+any_dtype = st.one_of(
+    st.sampled_from(SIMPLE_DTYPES), st.sampled_from(TIME_DTYPES), st.sampled_from(RAW_DTYPES)
+)
 
 
 @st.composite
@@ -161,24 +163,9 @@ def assert_reads_as(content: Content, chunk: chunkfile.Chunk) -> None:
         assert_same(expected, chunk.coords(name))
 
 
-def header_of(data: bytes) -> Header:
-    """Unpack the header."""
-    return Header(*HEADER.unpack_from(data))
-
-
 def constant_of(data: bytes) -> Any:
     """Return the parsed constant part."""
     return json.loads(data[HEADER.size : HEADER.size + header_of(data).constant_size])
-
-
-def resealed(data: bytes, **changes: Any) -> bytes:
-    """Change fields of the header, and make its checksum hold again."""
-    header = header_of(data)._replace(**changes)
-    changed = bytearray(data)
-    HEADER.pack_into(changed, 0, *header)
-    checksum = xxhash.xxh3_64_intdigest(bytes(changed[16 : header.covered]))
-    struct.pack_into("<Q", changed, 8, checksum)
-    return bytes(changed)
 
 
 @pytest.fixture(scope="module")
@@ -935,7 +922,7 @@ class TestDamage:
                 chunkfile.load(path)
             assert repr(str(path)) in str(caught.value)
             status = path.stat()
-            assert (status.st_dev, status.st_ino) == caught.value.seen
+            assert (status.st_dev, status.st_ino) == caught.value.seen  # type: ignore[attr-defined]
 
     def test_unfinished(self) -> None:
         """A file without a magic number is unfinished, a file with one is not."""

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from chunk_memo import ChunkCache, ChunkMemo, OutputError, run
-from tests.strategies import columns, same
+from strategies import columns, same
 
 XS: list[Any] = [1, 2, 3, 5]
 YS: list[Any] = ["u", "v", "w"]

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from sweeping import Point, decorated, flat, value
 
 from chunk_memo import ChunkCache, DamageWarning
-from tests.sweeping import Point, decorated, flat, value
 
 XS: list[Any] = [0, 1, 2, 3, 4, 5, 1.0, True, -0.0, "a"]
 YS: list[Any] = ["u", "v", "w", (1, 2), None, 2.5]
@@ -53,6 +53,7 @@ class SweepMachine(RuleBasedStateMachine):
         self.processes = 0
 
     def teardown(self) -> None:
+        """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @initialize(
@@ -63,12 +64,14 @@ class SweepMachine(RuleBasedStateMachine):
         other=st.integers(1, 3),
     )
     def start(self, kind: str, xs: list[Any], ys: list[Any], size: int, other: int) -> None:
+        """Declare a first grid."""
         self.kind, self.xs, self.ys = kind, xs, ys
         self.spec = {"x": size, "y": other}
         self.scale: Any = SCALES[0]
         self.renew()
 
     def setup(self, root: int = 0) -> dict[str, Any]:
+        """Return what makes the decorated function."""
         return {
             "root": str(self.roots[root]),
             "kind": self.kind,
@@ -93,6 +96,7 @@ class SweepMachine(RuleBasedStateMachine):
         self.stored[root] |= expected
 
     def ask(self, xs: list[Any], ys: list[Any], root: int = 0, **request: Any) -> None:
+        """Ask in this process, and check."""
         function = self.function if root == 0 else decorated(calls=self.calls, **self.setup(root))
         self.calls.clear()
         with warnings.catch_warnings(record=True) as caught:
@@ -105,36 +109,41 @@ class SweepMachine(RuleBasedStateMachine):
 
     @rule()
     def ask_for_all(self) -> None:
+        """The full axes."""
         self.ask(self.xs, self.ys)
 
     @rule(data=st.data())
     def ask_for_some(self, data: st.DataObject) -> None:
+        """A sub-grid in any order."""
         xs, ys = data.draw(subset(self.xs)), data.draw(subset(self.ys))
         self.ask(xs, ys, x=xs, y=ys)
 
     @rule(data=st.data())
     def ask_twice_for_a_value(self, data: st.DataObject) -> None:
+        """Repetitions are returned, and run once."""
         xs = data.draw(st.lists(st.sampled_from(self.xs), min_size=1, max_size=4))
         self.ask(xs, self.ys, x=xs)
 
     @rule(data=st.data())
     def ask_by_index(self, data: st.DataObject) -> None:
+        """By position."""
         start = data.draw(st.integers(0, len(self.xs) - 1))
         self.ask(self.xs[start:], self.ys, axis_indices={"x": slice(start, None)})
 
     @precondition(lambda self: self.processes == 0)
     @rule(data=st.data())
     def ask_in_a_new_process(self, data: st.DataObject) -> None:
+        """By a process that knows nothing yet."""
         self.processes += 1
         xs, ys = data.draw(subset(self.xs)), data.draw(subset(self.ys))
         request = (self.setup(), self.scale, {"x": xs, "y": ys})
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", "tests.sweeping"],
+            [sys.executable, "-W", "ignore", Path(__file__).with_name("sweeping.py")],
             input=repr(request),
             capture_output=True,
             text=True,
             check=True,
-            cwd=Path(__file__).parents[1],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         )
         calls, text, _ = ast.literal_eval(done.stdout)
         self.check(calls, text, [(self.scale, x, y) for x in xs for y in ys])
@@ -149,6 +158,7 @@ class SweepMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def insert(self, data: st.DataObject) -> None:
+        """One value, anywhere in the axis."""
         known = {key_of([x]) for x in self.xs}
         fresh = [x for x in XS if key_of([x]) not in known]
         if fresh:
@@ -165,15 +175,18 @@ class SweepMachine(RuleBasedStateMachine):
 
     @rule(size=st.integers(1, 5), other=st.integers(1, 3))
     def change_chunk_spec(self, size: int, other: int) -> None:
+        """Stored chunks keep serving."""
         self.spec = {"x": size, "y": other}
         self.renew()
 
     @rule(scale=st.sampled_from(SCALES))
     def change_params(self, scale: Any) -> None:
+        """Change params, and back."""
         self.scale = scale
 
     @rule()
     def change_vectorize(self) -> None:
+        """Per point or per block."""
         self.vectorize = not self.vectorize
         self.renew()
 
@@ -181,11 +194,13 @@ class SweepMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def ask_in_another_root(self, data: st.DataObject) -> None:
+        """By somebody who works elsewhere."""
         xs, ys = data.draw(subset(self.xs)), data.draw(subset(self.ys))
         self.ask(xs, ys, root=1, x=xs, y=ys)
 
     @rule()
     def merge_by_copying(self) -> None:
+        """Copy the files of the other root that are not here."""
         for source in sorted(self.roots[1].rglob("*")):
             target = self.roots[0] / source.relative_to(self.roots[1])
             if source.is_dir():
@@ -197,6 +212,7 @@ class SweepMachine(RuleBasedStateMachine):
         self.stored[0] |= self.stored[1]
 
     def points_by_file(self) -> dict[Path, set[Key]]:
+        """Return the points in each intact file."""
         found = {}
         for folder in self.roots[0].iterdir() if self.roots[0].exists() else ():
             cache = ChunkCache.load_from_cache(self.roots[0], folder.name)
@@ -210,9 +226,7 @@ class SweepMachine(RuleBasedStateMachine):
     def lose(self, data: st.DataObject) -> Path | None:
         """Choose a file, and expect only what no other file holds to be computed again."""
         self.damaged = {
-            path: inode
-            for path, inode in self.damaged.items()
-            if path.exists() and path.stat().st_ino == inode
+            path: inode for path, inode in self.damaged.items() if path.exists() and path.stat().st_ino == inode
         }
         files = self.points_by_file()
         stored = set().union(*files.values()) if files else set()
@@ -226,12 +240,14 @@ class SweepMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def delete_a_file(self, data: st.DataObject) -> None:
+        """Somebody deletes a file."""
         path = self.lose(data)
         if path is not None:
             path.unlink()
 
     @rule(data=st.data())
     def damage_a_file(self, data: st.DataObject) -> None:
+        """A disk rots."""
         path = self.lose(data)
         if path is not None:
             self.damaged[path] = path.stat().st_ino

@@ -67,6 +67,7 @@ FileId = tuple[int, int]
 """What tells one file from another of the same name: (device, inode)."""
 
 _MAX_TRIES = 3
+_MAX_FOLDERS = 100  # how often others may remove an empty folder before a file lies in it
 _FLUSH_SECONDS = 1.0
 _FLUSH_FILES = 256
 _MANY_FILES = 16
@@ -350,13 +351,13 @@ def commit(target: Path, buffers: Sequence[Buffer], syncer: Syncer) -> bool:
     """
     name = os.fspath(target)
     folder = os.path.dirname(name)
-    for attempt in range(_MAX_TRIES):
+    for attempt in range(_MAX_FOLDERS):
         try:
             ours = _commit_once(name, folder, buffers)
             break
         except FileNotFoundError:
-            # The folder is not there yet, or was removed while we wrote into it.
-            if attempt == _MAX_TRIES - 1:
+            # The folder is not there yet, or was removed before we wrote into it.
+            if attempt == _MAX_FOLDERS - 1:
                 raise
             make_folder(Path(folder), syncer)
     syncer.committed(name)
@@ -860,7 +861,7 @@ def make_folder(path: str | os.PathLike[str], syncer: Syncer | None = None) -> N
     try:
         os.mkdir(name, 0o700)
     except FileExistsError:
-        if not os.path.isdir(name):
+        if _is_no_folder(name):
             raise
         return
     except FileNotFoundError:
@@ -872,3 +873,11 @@ def make_folder(path: str | os.PathLike[str], syncer: Syncer | None = None) -> N
         return
     if syncer is not None:
         syncer.folder(os.path.dirname(name))
+
+
+def _is_no_folder(path: str) -> bool:
+    """Tell whether something else has that name; what was removed in the meantime is not there."""
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return False
