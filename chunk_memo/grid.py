@@ -360,6 +360,7 @@ class AxisBins:
         self.keys: list[bytes] = []
         self.starts: list[int] = [0]
         self.regular: list[bool] = []
+        self._bound: set[bytes] = set()
         self._first: dict[bytes, int] = {}
         self._more: dict[bytes, list[int]] = {}
         self._digests: dict[int, tuple[bytes, bytes]] = {}
@@ -390,6 +391,8 @@ class AxisBins:
         int
             The bin's number.
         """
+        if regular:
+            self._bound.update(keys)
         there = self.find(keys)
         if there is not None:
             self.regular[there] = self.regular[there] or regular
@@ -426,6 +429,21 @@ class AxisBins:
                 return number
         return None
 
+    def unbound(self, axis: Axis) -> list[int]:
+        """Return the positions of those values of an axis that lie in no bin that any chunk may use.
+
+        Parameters
+        ----------
+        axis : Axis
+            A declared axis.
+
+        Returns
+        -------
+        list of int
+            Positions in the axis, ascending.
+        """
+        return sorted(axis.lookup[key] for key in axis.lookup.keys() - self._bound)
+
     def copied(self) -> AxisBins:
         """Return a table with the same bins, to which others can be added.
 
@@ -437,6 +455,7 @@ class AxisBins:
         twin = AxisBins()
         twin.values, twin.keys = list(self.values), list(self.keys)
         twin.starts, twin.regular = list(self.starts), list(self.regular)
+        twin._bound = set(self._bound)
         twin._first = dict(self._first)
         twin._more = {key: list(positions) for key, positions in self._more.items()}
         twin._digests = dict(self._digests)
@@ -626,13 +645,7 @@ class Bins:
         list of int
             Positions in the axis, in declared order.
         """
-        table = self.of(axis.name)
-        return [position for position, key in enumerate(axis.keys) if not self._has_regular(table, key)]
-
-    @staticmethod
-    def _has_regular(table: AxisBins, key: bytes) -> bool:
-        positions = table.positions(key)
-        return any(table.regular[table.number_of(position)] for position in positions)
+        return self.of(axis.name).unbound(axis)
 
     def missing_groups(self, grid: Grid) -> dict[str, list[list[int]]]:
         """Return the bins that declared values still need, as groups of positions in their axis.

@@ -693,6 +693,7 @@ class _Sweep:
                 f" {list(self._parameters)}, and the call's own {list(_CALL_OPTIONS)}"
             ) from None
         axes = {name: given.pop(name) for name in self._axes if name in given}
+        axes = {name: list(v) if isinstance(v, Iterator) else v for name, v in axes.items()}
         for name, parameter in self._parameters.items():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD and name in given:
                 more = dict(given.pop(name))

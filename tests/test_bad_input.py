@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from chunk_memo import ChunkCache, ChunkMemo, OverlapWarning, StoreError, run
+from chunk_memo.disk import chunkfile
 
 AXES: dict[str, list[int]] = {"x": [1, 2, 3], "y": [10, 20]}
 
@@ -46,13 +47,19 @@ def yields(x: list[int], y: list[int]) -> Any:
     yield from products(x, y)
 
 
-def sweep(root: Path, function: Callable[..., Any] = products, **options: Any) -> Any:
+def sweep(root: Path, function: Any = products, **options: Any) -> Any:
     """Return a decorated function over `AXES`."""
     settings: dict[str, Any] = {"axis_values": AXES, "chunk_spec": {"x": 1}, "verbose": 0}
     return ChunkMemo(root=root, **settings | options).cache()(function)
 
 
-def cache(root: Path, cache_id: str = "some", **options: Any) -> ChunkCache:
+def stream(root: Path, function: Callable[..., Any] = products, **options: Any) -> Any:
+    """Return a decorated function over `AXES` that only stores."""
+    settings: dict[str, Any] = {"axis_values": AXES, "chunk_spec": {"x": 1}, "verbose": 0}
+    return ChunkMemo(root=root, **settings | options).stream_cache()(function)
+
+
+def cache(root: Path, cache_id: Any = "some", **options: Any) -> ChunkCache:
     """Return a cache over `AXES`."""
     settings: dict[str, Any] = {"axis_values": AXES, "chunk_spec": {"x": 1}, "verbose": 0}
     return ChunkCache(root, cache_id, **settings | options)
@@ -123,6 +130,46 @@ BAD = {
     "a chunk size for an unknown axis": Bad(
         lambda root: sweep(root, chunk_spec={"q": 1})(), KeyError, ("'q'", "['x', 'y']")
     ),
+    "chunk sizes that are no mapping": Bad(
+        lambda root: sweep(root, chunk_spec=3)(), ValueError, ("chunk_spec must map", "got 3")
+    ),
+    "axis values that are no mapping": Bad(
+        lambda root: sweep(root, axis_values=[1, 2])(),
+        ValueError,
+        ("axis_values must map axis names to values", "got [1, 2]", "auto_load"),
+    ),
+    "axis values left out": Bad(
+        lambda root: ChunkCache(root, "some"), ValueError, ("axis_values is missing", "load_from_cache")
+    ),
+    "an axis whose name is no text": Bad(
+        lambda root: sweep(root, axis_values={1: [1]}, chunk_spec={})(),
+        ValueError,
+        ("non-empty strings", "got 1"),
+    ),
+    "an axis order that leaves one out": Bad(
+        lambda root: cache(root, axis_order=["x"]), ValueError, ("axis_order", "['x', 'y']", "got ['x']")
+    ),
+    "an axis value without identity": Bad(
+        lambda root: sweep(root, axis_values={"x": [1, object()], "y": [1]})(),
+        TypeError,
+        ("'x[1]' has no sound identity", "register_identity"),
+    ),
+    "no values along an axis": Bad(
+        lambda root: sweep(root)(x=[]), ValueError, ("no values were asked for along axis 'x'", "leave it out")
+    ),
+    "an argument that is a value and several": Bad(
+        lambda root: sweep(root, axis_values={"x": [1, (1,)], "y": [1]})(x=(1,)),
+        ValueError,
+        ("(1,) is both one value of axis 'x' and a sequence", "axis_indices={'x'"),
+    ),
+    "indices that are no mapping": Bad(
+        lambda root: sweep(root)(axis_indices=[0]), ValueError, ("axis_indices must map axis names", "got [0]")
+    ),
+    "indices that are no numbers": Bad(
+        lambda root: sweep(root)(axis_indices={"x": 0.5}),
+        ValueError,
+        ("axis 'x'", "int, slice, range", "got 0.5"),
+    ),
     "values and indices": Bad(
         lambda root: sweep(root)(x=[1], axis_indices={"y": 0}),
         ValueError,
@@ -133,6 +180,27 @@ BAD = {
         ValueError,
         ("both positional and keyword", "give it once"),
     ),
+    "an unknown argument": Bad(
+        lambda root: sweep(root)(z=[1]),
+        TypeError,
+        ("'products' cannot be called like that", "unexpected keyword argument 'z'", "['x', 'y']"),
+    ),
+    "too many arguments": Bad(
+        lambda root: sweep(root)([1], [10], 3), TypeError, ("'products' cannot be called", "too many positional")
+    ),
+    "a missing argument": Bad(
+        lambda root: sweep(root, lambda alpha, x, y: [])(),
+        TypeError,
+        ("<lambda>' needs the argument 'alpha'", "pass alpha="),
+    ),
+    "params that are no dict": Bad(
+        lambda root: sweep(root)(params=3), ValueError, ("'params' must be a dict", "got 3")
+    ),
+    "indices without axes": Bad(
+        lambda root: sweep(root, lambda: 1, axis_values={}, chunk_spec={})(axis_indices={"x": 0}),
+        ValueError,
+        ("Cannot pass axis arguments", "leave axis_indices out"),
+    ),
     "axis arguments without axes": Bad(
         lambda root: cache(root, axis_values={}, chunk_spec={}).slice(x=[1]),
         ValueError,
@@ -140,6 +208,36 @@ BAD = {
     ),
     "a function that lacks an axis": Bad(
         lambda root: sweep(root, lacks_an_axis)(), TypeError, ("lacks_an_axis", "axis 'y'")
+    ),
+    "an axis argument that gathers": Bad(
+        lambda root: sweep(root, lambda x, *y: []), TypeError, ("axis 'y'", "'*y'", "ordinary argument")
+    ),
+    "something that is no function": Bad(lambda root: sweep(root, 3), TypeError, ("only functions", "got 3")),
+    "an unknown kind of output": Bad(
+        lambda root: ChunkMemo(root, {}, AXES).cache(outputs="tree")(products),
+        ValueError,
+        ("outputs must be one of", "'grid'", "got 'tree'"),
+    ),
+    "an unknown durability": Bad(
+        lambda root: cache(root, durability="none"), ValueError, ("'full' or 'fast'", "got 'none'")
+    ),
+    "a version that is no text": Bad(
+        lambda root: cache(root, version=2), ValueError, ("version", "got 2", "'2'")
+    ),
+    "a lambda with a version": Bad(
+        lambda root: ChunkMemo(root, {}, AXES).cache(version="1")(lambda x, y: []),
+        ValueError,
+        ("version='1'", "<lambda>", "name="),
+    ),
+    "an output without a form": Bad(
+        lambda root: sweep(root, lambda x, y: [object() for _ in x for _ in y])(),
+        TypeError,
+        ("'output[0]'", "builtins:object", "register_encoding", "allow_pickle=True"),
+    ),
+    "an output in the wrong order": Bad(
+        lambda root: sweep(root, lambda x, y: [{"x": i, "y": j} for j in y[::-1] for i in x])(),
+        ValueError,
+        ("output 0", "{'x': 1, 'y': 20}", "{'x': 1, 'y': 10} is expected", "('x', 'y')", "axis_order="),
     ),
     "a wrong number of outputs": Bad(
         lambda root: sweep(root, too_few)(),
@@ -153,6 +251,11 @@ BAD = {
     ),
     "an empty cache id": Bad(
         lambda root: cache(root, ""), ValueError, ("cache_id", "non-empty", "params_to_cache_id")
+    ),
+    "a cache id that is no text": Bad(
+        lambda root: cache(root, 3),
+        ValueError,
+        ("cache_id", "got 3", "params_to_cache_id"),
     ),
     "a cache id that leaves the root": Bad(
         lambda root: cache(root, "../x"), ValueError, ("'../x'", "params_to_cache_id")
@@ -192,6 +295,45 @@ def test_what_is_wrong_is_said(tmp_path: Path, bad: Bad) -> None:
     assert type(caught.value).__module__ == "chunk_memo.errors"
 
 
+@pytest.mark.parametrize(
+    "bad", ["an unknown axis", "a value that is not there", "no such cache", "a root that is a file"]
+)
+def test_messages_are_plain_text(tmp_path: Path, bad: str) -> None:
+    """A KeyError or OSError of ours is shown as its message, without quotes around it or a number before it."""
+    with pytest.raises(BAD[bad].error) as caught:
+        BAD[bad].does(tmp_path)
+    message = str(caught.value)
+    assert message[0].isalpha()
+    assert BAD[bad].said[0] in message
+
+
+def test_what_is_wrong_leaves_nothing_behind(tmp_path: Path) -> None:
+    """What is refused before anything was computed writes no file."""
+    for name in (
+        "an unknown axis by index",
+        "values and indices",
+        "an unknown argument",
+        "params without identity",
+    ):
+        with pytest.raises(BAD[name].error):
+            BAD[name].does(tmp_path)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a ValueError that says to upgrade, never damage: the file stays, and nothing is computed over it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(chunkfile, "FORMAT_VERSION", 99)
+        run(cache(tmp_path), products)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.h5")}
+    with pytest.raises(
+        ValueError, match=r"later chunk_memo: expected format version 1 at most, found 99; upgrade"
+    ):
+        run(cache(tmp_path), products)
+    assert 3 == len(before)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.h5")}
+
+
 def test_an_overlap_is_warned_of(tmp_path: Path) -> None:
     """``warn_on_overlap=True`` warns where ``exclusive=True`` would refuse, in the same words."""
     with pytest.warns(OverlapWarning, match=r"cache_id already exists with different chunk_spec"):
@@ -218,9 +360,11 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pyt
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "mkdir", refuse)
-    with pytest.raises(OSError, match=r"cannot be written .*another root") as caught:
-        sweep(tmp_path / "readonly")()
-    assert str(tmp_path / "readonly") in str(caught.value)
+    for runner in (sweep(tmp_path / "readonly"), stream(tmp_path / "readonly")):
+        with pytest.raises(OSError, match=r"cannot be written .*another root") as caught:
+            runner()
+        assert str(tmp_path / "readonly") in str(caught.value)
+        assert errno.EACCES == caught.value.errno
 
 
 @pytest.mark.parametrize("stored", [0, 1])
@@ -240,6 +384,23 @@ def test_a_full_disk_loses_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert errno.ENOSPC == caught.value.errno
     assert products(AXES["x"], AXES["y"]) == caught.value.output
     assert products(AXES["x"], AXES["y"]) == function()[0]
+
+
+def test_a_full_disk_stops_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream has nobody to give outputs to, so it stops at once; what was stored before is kept."""
+    stream(tmp_path)(x=[1])
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        patch.setattr(os, "writev", full)
+        with pytest.raises(StoreError, match=r"the disk is full.*make room and call again") as caught:
+            stream(tmp_path)()
+    assert (errno.ENOSPC, 2) == (caught.value.errno, caught.value.diagnostics.cached_points)
+    done = stream(tmp_path)()
+    assert (2, 4) == (done.cached_points, done.executed_points)
 
 
 def test_a_function_that_raises_is_told_where(tmp_path: Path) -> None:

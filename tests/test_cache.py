@@ -239,7 +239,7 @@ def test_path_fn_places_the_files(tmp_path: Path) -> None:
 
 def test_path_fn_and_parts(tmp_path: Path) -> None:
     """Parts of a chunk are found again when its file has a place of its own."""
-    hook = {"path_fn": lambda params, key, version, name: f"elsewhere/{name}.h5"}
+    hook: dict[str, Any] = {"path_fn": lambda params, key, version, name: f"elsewhere/{name}.h5"}
     run(cache(tmp_path, **hook).slice(s=1), repeated)
     output, done = run(cache(tmp_path, **hook), repeated)
     assert (repeated([1, 2, 3], ["a", "b"]), 2) == (output, done.cached_points)
@@ -262,8 +262,14 @@ def test_params_to_cache_id() -> None:
     """Order does not matter, types and digits do; the id is 32 hex characters."""
     one = params_to_cache_id({"a": 1, "b": [1, 2]})
     assert one == params_to_cache_id({"b": [1, 2], "a": 1})
-    others = [{"a": 1.0, "b": [1, 2]}, {"a": 1, "b": (1, 2)}, {"a": True, "b": [1, 2]}, {"a": 1}, {}]
-    assert 6 == len({one, *map(params_to_cache_id, others)})
+    others: list[dict[str, Any]] = [
+        {"a": 1.0, "b": [1, 2]},
+        {"a": 1, "b": (1, 2)},
+        {"a": True, "b": [1, 2]},
+        {"a": 1},
+        {},
+    ]
+    assert 6 == len({one, *(params_to_cache_id(other) for other in others)})
     assert params_to_cache_id({"t": 1e-13}) != params_to_cache_id({"t": 2e-13})
     assert (32, set()) == (len(one), set(one) - set("0123456789abcdef"))
     with pytest.raises(TypeError, match=r"'params' has a key that is no str.*1"):

@@ -27,7 +27,7 @@ YS: list[Any] = ["u", "v", "w"]
 
 def cache(root: Path | str, **options: Any) -> ChunkCache:
     """Return a cache over `XS` and `YS` in chunks of two by two; every call opens it anew."""
-    given = {"axis_values": {"x": XS, "y": YS}, "chunk_spec": {"x": 2, "y": 2}, "verbose": 0}
+    given: dict[str, Any] = {"axis_values": {"x": XS, "y": YS}, "chunk_spec": {"x": 2, "y": 2}, "verbose": 0}
     return ChunkCache(root, "some", durability="fast", **given | options)
 
 
@@ -47,8 +47,8 @@ def alike(one: Any, two: Any) -> bool:
         pd.testing.assert_frame_equal(one, two, check_freq=False)
         return True
     if isinstance(one, pl.DataFrame):
-        return one.schema == two.schema and one.equals(two)
-    return same(one, two)
+        return bool(one.schema == two.schema and one.equals(two))
+    return bool(same(one, two))
 
 
 # --- the table of kinds ------------------------------------------------------------------------------------
@@ -380,7 +380,7 @@ def test_dtypes_are_promoted_across_chunks(tmp_path: Path, one: str, two: str, d
     """An array that several chunks make has the dtype that holds the values of all, in either order."""
     for pair in ((one, two), (two, one)):
         root = tmp_path / pair[0]
-        function = by_first(*(lambda a, to=to: a.astype(to) for to in pair))  # type: ignore[misc]
+        function = by_first(*(lambda a, to=to: a.astype(to) for to in pair))
         cold, _ = run(cache(root), function)
         warm, _ = run(cache(root), refuse)
         assert np.dtype(dtype) == cold.dtype
@@ -701,8 +701,12 @@ def test_one_axis_name_alone_is_no_coordinate(tmp_path: Path) -> None:
 # --- the property ------------------------------------------------------------------------------------------
 
 
+Sweep = tuple[str, Callable[..., Any], Callable[..., Any]]
+"""A kind, a function that returns it, and what a caller is to get."""
+
+
 @st.composite
-def requests(draw: st.DrawFn) -> dict[str, list[Any]]:
+def requests(draw: st.DrawFn) -> dict[str, Any]:
     """Any values of both axes, in any order, with repetitions."""
     return {
         "alpha": draw(st.lists(st.sampled_from(XS), min_size=1, max_size=5)),
@@ -720,7 +724,7 @@ _dtypes = st.one_of(
 _tables = st.tuples(_dtypes, _trailing).flatmap(lambda form: hnp.arrays(form[0], (len(XS), len(YS), *form[1])))
 _lists = columns.filter(bool).map(lambda outputs: [outputs[i % len(outputs)] for i in range(12)])
 _pandas_columns = st.one_of(
-    hnp.arrays(st.sampled_from([np.int8, np.uint64, np.float32, np.float64, np.bool_, "M8[s]"]), 12),
+    hnp.arrays(st.sampled_from(["i1", "u8", "f4", "f8", "?", "M8[s]"]).map(np.dtype), 12),
     st.lists(st.text(max_size=4), min_size=12, max_size=12).map(lambda texts: pd.array(texts, dtype="str")),
     st.lists(st.one_of(st.none(), st.integers(0, 9)), min_size=12, max_size=12).map(
         lambda numbers: pd.array(numbers, dtype="Int64")
@@ -743,7 +747,7 @@ def flat_positions(alpha: list[Any], beta: list[Any]) -> np.ndarray:
 
 
 @st.composite
-def sweeps(draw: st.DrawFn) -> tuple[str, Callable[..., Any], Callable[..., Any]]:
+def sweeps(draw: st.DrawFn) -> Sweep:
     """A kind, a function that returns it, and what a caller is to get."""
     kind = draw(st.sampled_from(["list", "grid", "flat", "columns", "frame", "point"]))
     if kind in ("list", "point"):
@@ -781,16 +785,30 @@ def sweeps(draw: st.DrawFn) -> tuple[str, Callable[..., Any], Callable[..., Any]
     return kind, lambda alpha, beta: flattened(gridded(alpha, beta)), gridded
 
 
-@given(
-    sweep=sweeps(), asked=st.lists(requests(), min_size=1, max_size=3), sizes=st.tuples(*[st.integers(1, 4)] * 2)
-)
-@settings(max_examples=120)
+any_requests = st.lists(requests(), min_size=1, max_size=3)
+any_sizes = st.tuples(*[st.integers(1, 4)] * 2)
+
+
+@given(sweep=sweeps(), asked=any_requests, sizes=any_sizes)
+@settings(max_examples=100)
 def test_warm_equals_cold_equals_direct(
-    sweep: tuple[str, Callable[..., Any], Callable[..., Any]],
-    asked: list[dict[str, list[Any]]],
-    sizes: tuple[int, int],
+    sweep: Sweep, asked: list[dict[str, Any]], sizes: tuple[int, int]
 ) -> None:
     """Of every kind, whatever is stored and in whatever chunks, the result is the direct evaluation."""
+    check_warm_and_cold(sweep, asked, sizes)
+
+
+@pytest.mark.long
+@given(sweep=sweeps(), asked=any_requests, sizes=any_sizes)
+def test_warm_equals_cold_equals_direct_at_length(
+    sweep: Sweep, asked: list[dict[str, Any]], sizes: tuple[int, int]
+) -> None:
+    """The same with many more examples."""
+    check_warm_and_cold(sweep, asked, sizes)
+
+
+def check_warm_and_cold(sweep: Sweep, asked: list[dict[str, Any]], sizes: tuple[int, int]) -> None:
+    """Run requests one after the other in one cache, each cold and then warm."""
     kind, function, expected = sweep
     options: dict[str, Any] = {
         "axis_values": {"alpha": XS, "beta": YS},
