@@ -133,9 +133,7 @@ class BlockWriter:
         self._attributes = {"title": title} if title else {}
         self._axes: dict[bytes, _Axis] = {}
 
-    def content(
-        self, ref: ChunkRef, points: IntArray | None, block: Block, seconds: float
-    ) -> chunkfile.Content:
+    def content(self, ref: ChunkRef, points: IntArray | None, block: Block, seconds: float) -> chunkfile.Content:
         """Return what a file holds for a block.
 
         Parameters

@@ -70,7 +70,7 @@ def files(root: Path) -> list[str]:
         ([1, 1.0, True], [1, 1.0, True], 3),
         ({float("nan"), 2.0, 1}, [1, 2.0, float("nan")], 1),
     ],
-    ids=str,
+    ids=["list", "tuple", "range", "array", "set", "keys", "generator", "duplicates", "types", "NaN"],
 )
 def test_axis_values_and_default_sizes(tmp_path: Path, values: Any, expected: list[Any], size: int) -> None:
     """Sequences keep their order and make one chunk; other iterables are sorted, one value to a chunk."""

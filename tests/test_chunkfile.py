@@ -21,6 +21,7 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from checking import header_of, resealed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +33,6 @@ from chunk_memo.errors import (
     FormatVersionError,
     SpecError,
 )
-from tests.checking import header_of, resealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -87,9 +87,7 @@ def filled(dtype: Any, shape: tuple[int, ...], seed: int) -> np.ndarray[Any, Any
 
 names = st.one_of(st.sampled_from(ODD_NAMES), st.text(max_size=6), st.just("value"))
 seeds = st.integers(0, 2**32)
-any_dtype = st.one_of(
-    st.sampled_from(SIMPLE_DTYPES), st.sampled_from(TIME_DTYPES), st.sampled_from(RAW_DTYPES)
-)
+any_dtype = st.one_of(st.sampled_from(SIMPLE_DTYPES), st.sampled_from(TIME_DTYPES), st.sampled_from(RAW_DTYPES))
 
 
 @st.composite
@@ -922,7 +920,7 @@ class TestDamage:
                 chunkfile.load(path)
             assert repr(str(path)) in str(caught.value)
             status = path.stat()
-            assert (status.st_dev, status.st_ino) == caught.value.seen  # type: ignore[attr-defined]
+            assert (status.st_dev, status.st_ino) == caught.value.seen
 
     def test_unfinished(self) -> None:
         """A file without a magic number is unfinished, a file with one is not."""

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checking import chunk_files
+from workers import Job, Workers, computed, started, sweep, value, work
 
 from chunk_memo import ChunkCache
 from chunk_memo.disk import chunkfile, files
-from tests.checking import chunk_files
-from tests.workers import Job, Workers, computed, started, sweep, value, work
 
 XS, YS = list(range(12)), list(range(8))
 
@@ -144,7 +144,8 @@ class TestThreads:
 
     def test_one_memo(self, job: Job) -> None:
         """Eight threads ask one decorated function for overlapping parts; all get what is right."""
-        function, wrong = sweep(job), []
+        function = sweep(job)
+        wrong: list[Any] = []
         start = threading.Barrier(8)
 
         def ask(seed: int) -> None:
@@ -168,7 +169,8 @@ class TestThreads:
 
     def test_extending_one_cache(self, job: Job) -> None:
         """Threads that extend one axis at once lose none of its values."""
-        function, wrong = sweep(replace(job, xs=[0])), []
+        function = sweep(replace(job, xs=[0]))
+        wrong: list[Any] = []
 
         def extend(start: int) -> None:
             try:
@@ -194,7 +196,8 @@ def test_a_loser_of_a_race_writes_nothing(job: Job, monkeypatch: pytest.MonkeyPa
     """Points that another process folded meanwhile are not left beside the complete file."""
     function = sweep(job)
     function(x=XS[:2], y=YS[:4])
-    true_commit, done = files.commit, []
+    true_commit = files.commit
+    done: list[Path] = []
 
     def commit(target: Path, buffers: Any, syncer: Any) -> bool:
         if not done and ".parts" in str(target):

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from strategies import columns, same
 
 from chunk_memo import ChunkCache, ChunkMemo, OutputError, run
-from strategies import columns, same
 
 XS: list[Any] = [1, 2, 3, 5]
 YS: list[Any] = ["u", "v", "w"]

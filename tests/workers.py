@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -18,7 +19,9 @@ import numpy as np
 
 from chunk_memo import ChunkMemo
 
-HERE = Path(__file__).parents[1]
+HERE = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"}
+"""For processes that need the ``chunk_memo`` of this checkout and the modules of these tests."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,33 @@ def computed(job: Job) -> Counter[tuple[int, int]]:
     return Counter((int(x), int(y)) for x, y in points)
 
 
+class Counted:
+    """A decorated sweep over 3 by 2 chunks that knows how many points it computed."""
+
+    xs, ys = list(range(6)), list(range(4))
+
+    def __init__(self, root: Path, width: int = 1, durability: str = "fast") -> None:
+        self.root, self.width, self.executed = root, width, 0
+        memo = ChunkMemo(root, {"x": 2, "y": 2}, {"x": self.xs, "y": self.ys}, verbose=0, durability=durability)
+        self.function = memo.cache(version="1", name="f")(lambda x, y: self.values(x, y))
+
+    def values(self, x: list[int], y: list[int]) -> Any:
+        """Return `width` numbers per point."""
+        self.executed += len(x) * len(y)
+        return self.expected(x, y)
+
+    def expected(self, x: Sequence[int] = xs, y: Sequence[int] = ys) -> Any:
+        """Return the same without counting."""
+        return np.add.outer(value(x, y), np.arange(self.width))
+
+    def call(self, **request: list[int]) -> int:
+        """Make a call that must be right; return how many points it computed."""
+        self.executed = 0
+        output, _ = self.function(**request)
+        np.testing.assert_array_equal(self.expected(**request), output)
+        return self.executed
+
+
 class Workers:
     """Processes that wait for jobs."""
 
@@ -117,12 +147,16 @@ def heard(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().removesuffix("\n")
 
 
+def _process(*words: str) -> subprocess.Popen[str]:
+    """Run this module in a process of its own, with the ``chunk_memo`` of this checkout."""
+    command = [sys.executable, "-W", "error", __file__, *words]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
 @contextmanager
 def started(count: int) -> Iterator[Workers]:
     """Run so many workers until the block ends."""
-    command = [sys.executable, "-W", "error", "-m", "tests.workers"]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(command, cwd=HERE, **pipes) for _ in range(count)]
+    processes = [_process() for _ in range(count)]
     try:
         yield Workers(processes)
     finally:
@@ -131,8 +165,56 @@ def started(count: int) -> Iterator[Workers]:
             process.communicate()
 
 
+@contextmanager
+def nursery() -> Iterator[subprocess.Popen[str]]:
+    """Run a process that forks a child for each job, which costs no start of an interpreter."""
+    with _process("fork") as process:
+        yield process
+        process.communicate()
+
+
+def killed(process: subprocess.Popen[str], job: Job, lines: int, spin: int) -> int:
+    """Let a child work until it has computed so many blocks, and a bit longer; kill it; return its exit code."""
+    say(process, repr(asdict(job)))
+    child = int(heard(process))
+    while not (os.path.exists(job.log) and Path(job.log).read_bytes().count(b"\n") >= lines):
+        say(process, "status")
+        if heard(process) != "running":
+            break
+    for _ in range(spin):
+        os.getpid()
+    say(process, "kill")
+    assert child
+    return int(heard(process))
+
+
+def fork() -> None:
+    """Fork a child for each job; report on it, and kill it, as told."""
+    import h5py
+
+    for line in sys.stdin:
+        job = Job(**ast.literal_eval(line))
+        child = os.fork()
+        if not child:
+            os._exit(1 if work(job) else 0)
+        print(child, flush=True)
+        done = 0
+        while not done and sys.stdin.readline() == "status\n":
+            done, status = os.waitpid(child, os.WNOHANG)
+            print("ended" if done else "running", flush=True)
+        if done:
+            sys.stdin.readline()
+        else:
+            os.kill(child, signal.SIGKILL)
+            _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+    assert h5py  # imported once, before any fork
+
+
 def main() -> None:
     """Do jobs until there are no more."""
+    if sys.argv[1:] == ["fork"]:
+        fork()
     for line in sys.stdin:
         job = Job(**ast.literal_eval(line))
         print("ready", flush=True)

@@ -573,9 +573,7 @@ def _user_block(size: int) -> int:
     return max(_MIN_USER_BLOCK, 1 << (size - 1).bit_length())
 
 
-def _small_image(
-    content: Content, template: _Template, constant: bytes, values: Sequence[_Array]
-) -> bytearray:
+def _small_image(content: Content, template: _Template, constant: bytes, values: Sequence[_Array]) -> bytearray:
     """Copy the template, and put values and manifest in place."""
     data = bytearray(template.whole)
     for offset, size, array in zip(template.offsets, template.sizes, values, strict=True):
@@ -587,9 +585,7 @@ def _small_image(
     return data
 
 
-def _large_image(
-    content: Content, template: _Template, constant: bytes, values: Sequence[_Array]
-) -> list[Piece]:
+def _large_image(content: Content, template: _Template, constant: bytes, values: Sequence[_Array]) -> list[Piece]:
     """Put skeleton and values one after the other, without copying the values."""
     views = [_bytes_of(array) for array in values]
     sums = [digest for view in views for digest in _checksums(view)]
@@ -618,8 +614,7 @@ def _checksums(view: memoryview) -> list[int]:
     if not _checksum_count(len(view)) > 1:
         return [xxhash.xxh3_64_intdigest(view)] if len(view) else []
     return [
-        xxhash.xxh3_64_intdigest(view[start : start + BLOCK_SIZE])
-        for start in range(0, len(view), BLOCK_SIZE)
+        xxhash.xxh3_64_intdigest(view[start : start + BLOCK_SIZE]) for start in range(0, len(view), BLOCK_SIZE)
     ]
 
 
@@ -1016,9 +1011,7 @@ class Chunk:
         """
         entry = self._entry(name)
         if not entry.shape or not 0 <= start <= stop <= entry.shape[0]:
-            raise SpecError(
-                f"{name!r}: expected rows within shape {entry.shape!r}, got {start!r} to {stop!r}"
-            )
+            raise SpecError(f"{name!r}: expected rows within shape {entry.shape!r}, got {start!r} to {stop!r}")
         if entry.checksums <= 1:
             return self._whole(entry, name)[start:stop]
         row = entry.nbytes // entry.shape[0]
@@ -1083,8 +1076,7 @@ class Chunk:
             found = [xxhash.xxh3_64_intdigest(data)]
         elif entry.checksums:
             found = [
-                xxhash.xxh3_64_intdigest(data[at : at + BLOCK_SIZE])
-                for at in range(0, high - low, BLOCK_SIZE)
+                xxhash.xxh3_64_intdigest(data[at : at + BLOCK_SIZE]) for at in range(0, high - low, BLOCK_SIZE)
             ]
         else:  # one checksum covered the whole file, or there are no bytes
             return data

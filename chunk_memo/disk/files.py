@@ -464,9 +464,7 @@ def _views(buffers: Iterable[Buffer]) -> list[memoryview]:
 def _write_all(fd: int, buffers: Sequence[Buffer]) -> None:
     """Write every byte; what the system wrote less than asked for is written again."""
     pieces = [
-        view[start : start + _MAX_WRITE]
-        for view in _views(buffers)
-        for start in range(0, len(view), _MAX_WRITE)
+        view[start : start + _MAX_WRITE] for view in _views(buffers) for start in range(0, len(view), _MAX_WRITE)
     ]
     at = 0
     while at < len(pieces):

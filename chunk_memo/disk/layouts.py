@@ -149,9 +149,47 @@ def _digest(content: Mapping[str, Any]) -> str:
     return digest_of_bytes(text.encode()).hex()
 
 
-def _sealed(document: Mapping[str, Any]) -> bytes:
-    """Return a document as JSON for people, with a checksum in it."""
-    text = json.dumps({**document, "checksum": _digest(document)}, indent=1, ensure_ascii=False)
+def _youngest(group: Sequence[tuple[str, Layout]]) -> dict[str, Layout]:
+    """Choose layouts to unite: half of what there may be, and older ones until the union is small beside them.
+
+    So each bin is written anew a few times only, however many follow, and layouts keep their order in time.
+    """
+    taken: dict[str, Layout] = {}
+    size = 0
+    for digest, layout in sorted(group, key=lambda part: (part[1].created_at, part[0]), reverse=True):
+        bins = sum(map(len, layout.bins.values()))
+        if len(taken) >= MOST_LAYOUTS // 2 and bins > 2 * size:
+            break
+        taken[digest] = layout
+        size += bins
+    return dict(reversed(taken.items()))
+
+
+def _union(parts: Sequence[Layout]) -> Layout:
+    """Return one layout with the bins of several, which are in the order of their creation."""
+    bins: dict[str, list[Sequence[Any]]] = {}
+    chunks: list[list[int]] | None = None if parts[0].chunks is None else []
+    for part in parts:
+        base = {axis: len(bins.get(axis, ())) for axis in part.bins}
+        for axis, groups in part.bins.items():
+            bins.setdefault(axis, []).extend(groups)
+        for chunk in part.chunks or ():
+            assert chunks is not None
+            named = zip(sorted(part.bins), chunk, strict=True)
+            chunks.append([base[axis] + number for axis, number in named])
+    last = parts[-1]
+    return Layout(last.version, last.axis_order, last.chunk_spec, bins, chunks, parts[0].created_at)
+
+
+def _document(layout: Layout) -> tuple[str, dict[str, Any]]:
+    """Return the digest of a layout, and what its file holds."""
+    content = layout.to_json()
+    return _digest(content), {"layout_created_at": layout.created_at, "layout": content}
+
+
+def _sealed(document: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """Return a document as JSON with a checksum in it."""
+    text = json.dumps({**document, "checksum": _digest(document)}, indent=indent, ensure_ascii=False)
     return (text + "\n").encode("utf-8", "surrogatepass")
 
 
@@ -315,28 +353,24 @@ class Folder:
         metadata : bytes, optional
             Content of ``metadata.json``, given where the layout may be one file with it.
         """
-        content = layout.to_json()
-        digest = _digest(content)
-        if metadata is None or not self._commit_as_one(digest, layout, metadata, syncer):
-            self._commit(digest, layout, syncer)
+        digest, document = _document(layout)
+        if metadata is None or not self._commit_as_one(digest, document, metadata, syncer):
+            files.commit(self._layout_path(digest), [_sealed(document)], syncer)
         syncer.flush()
         if digest not in self.layouts:
             self._adopt(digest, layout)
         self._unite(syncer)
 
-    def _commit(self, digest: str, layout: Layout, syncer: files.Syncer) -> None:
-        data = _sealed({"layout_created_at": layout.created_at, "layout": layout.to_json()})
-        files.commit(self.path / "layouts" / f"{digest}.json", [data], syncer)
+    def _layout_path(self, digest: str) -> Path:
+        return self.path / "layouts" / f"{digest}.json"
 
-    def _commit_as_one(self, digest: str, layout: Layout, metadata: bytes, syncer: files.Syncer) -> bool:
+    def _commit_as_one(
+        self, digest: str, document: Mapping[str, Any], metadata: bytes, syncer: files.Syncer
+    ) -> bool:
         """Write ``metadata.json`` with the layout in it, and give it the layout's name too."""
-        document = {
-            **_unsealed(metadata),
-            "layout_created_at": layout.created_at,
-            "layout": layout.to_json(),
-        }
         path = self.path / "metadata.json"
-        if not files.commit(path, [_sealed(document)], syncer) and not self._holds(path, digest):
+        data = _sealed({**_unsealed(metadata), **document}, indent=1)
+        if not files.commit(path, [data], syncer) and not self._holds(path, digest):
             return False
         return files.second_name(path, self.path / f"layout-{digest}.json", syncer)
 
@@ -349,38 +383,28 @@ class Folder:
 
     def _unite(self, syncer: files.Syncer) -> None:
         """Replace many layouts by their union, so that opening a cache stays cheap."""
-        names = [n for n in files.list_folder(self.path / "layouts") if n.endswith(".json")]
+        names = [name for name in files.list_folder(self.path / "layouts") if name.endswith(".json")]
         if len(names) <= MOST_LAYOUTS:
             return
         self.refresh()
-        parts = [self.layouts[n[:-5]] for n in names if n[:-5] in self.layouts]
-        for chunks in (False, True):
-            group = [part for part in parts if (part.chunks is not None) == chunks]
+        known = ((name.removesuffix(".json"), self.layouts.get(name.removesuffix(".json"))) for name in names)
+        parts = [(digest, layout) for digest, layout in known if layout is not None]
+        for named in (False, True):
+            group = [part for part in parts if (part[1].chunks is not None) == named]
             if len(group) > 1:
-                self._write_union(group, syncer)
+                self._write_union(_youngest(group), syncer)
 
-    def _write_union(self, parts: list[Layout], syncer: files.Syncer) -> None:
-        parts.sort(key=lambda part: (part.created_at, _digest(part.to_json())))
-        bins: dict[str, list[Sequence[Any]]] = {}
-        chunks: list[list[int]] | None = None if parts[0].chunks is None else []
-        for part in parts:
-            base = {axis: len(bins.get(axis, ())) for axis in part.bins}
-            for axis, groups in part.bins.items():
-                bins.setdefault(axis, []).extend(groups)
-            for chunk in part.chunks or ():
-                assert chunks is not None
-                named = zip(sorted(part.bins), chunk, strict=True)
-                chunks.append([base[axis] + number for axis, number in named])
-        last = parts[-1]
-        union = Layout(last.version, last.axis_order, last.chunk_spec, bins, chunks, parts[0].created_at)
-        digest = _digest(union.to_json())
-        self._commit(digest, union, syncer)
+    def _write_union(self, parts: Mapping[str, Layout], syncer: files.Syncer) -> None:
+        union = _union(list(parts.values()))
+        digest, document = _document(union)
+        files.commit(self._layout_path(digest), [_sealed(document)], syncer)
         syncer.flush()
         self.layouts[digest] = union
-        for part in parts:
-            old = _digest(part.to_json())
+        if not self._holds(self._layout_path(digest), digest):
+            return
+        for old in parts:
             if old != digest:
-                files.remove(self.path / "layouts" / f"{old}.json")
+                files.remove(self._layout_path(old))
 
     def axis_values(self) -> dict[str, list[Any]]:
         """Return the values that layouts name, in the order of their creation.
@@ -436,9 +460,7 @@ class Folder:
             ) from error
         return document
 
-    def metadata_document(
-        self, cache_id: str, grid: Grid, identity: bytes, metadata: Mapping[str, Any]
-    ) -> bytes:
+    def metadata_document(self, cache_id: str, grid: Grid, identity: bytes, metadata: Mapping[str, Any]) -> bytes:
         """Return the content of ``metadata.json``.
 
         Parameters
@@ -467,7 +489,7 @@ class Folder:
             "identity": identity.hex(),
             "created_at": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
         }
-        return _sealed(document)
+        return _sealed(document, indent=1)
 
     def commit_metadata(self, document: bytes, syncer: files.Syncer) -> Path:
         """Write ``metadata.json`` unless it is there.
