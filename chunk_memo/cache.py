@@ -416,6 +416,7 @@ class ChunkCache:
             known = len(self._state.folder.layouts)
             self._bins()
             self._state.folder.refresh()
+            self._state.store.adopt_unnamed(self.axis_order)
             self._make_bins()
             return len(self._state.folder.layouts) != known
 

@@ -12,12 +12,14 @@ same points was verified and synced; a writer of a part looks for the complete f
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,9 @@ from chunk_memo.identity import canonical_bytes, canonical_many, digest_of_bytes
 from chunk_memo.outputs import Block, Column, combine
 
 __all__ = ["MOST_PARTS", "ChunkRef", "ChunkStore", "Naming", "Part"]
+
+_MOST_PRODUCTS = 4
+"""Up to this many possible chunks per file it is quicker to name them all than to read the files."""
 
 MOST_PARTS = 8
 """A writer that finds this many parts of a chunk, its own included, writes their union."""
@@ -145,6 +150,8 @@ class ChunkStore:
         self._prefix = canonical_bytes((cache_id, folder.version))
         self._axis_bytes: dict[str, bytes] = {}
         self._told: set[tuple[str, files.FileId | None]] = set()
+        self._named: set[str] = set()
+        self._stamp: int | None = None
         folder.rebuild = self.orphans
 
     # --- names ---------------------------------------------------------------------------------------------
@@ -433,8 +440,41 @@ class ChunkStore:
         """
         return axis_values(chunk)
 
-    def orphans(self) -> Layout | None:
+    def adopt_unnamed(self, order: tuple[str, ...]) -> None:
+        """Adopt chunk files that no bins name: those that came without the layout that made them.
+
+        Only files directly in ``chunks/`` are looked at, since caches of one chunk do not spread theirs, and
+        only when that folder changed other than by this object's own writes (as far as its time tells).
+
+        Parameters
+        ----------
+        order : tuple of str
+            Names of the axes in axis order.
+        """
+        stamp = self.folder.stamp()
+        if stamp is None or stamp == self._stamp or self._naming.path_fn is not None:
+            return
+        names = self.folder.flat_names()
+        unnamed = names - self._named
+        if unnamed:
+            tables = [self.folder.bins.of(axis) for axis in order]
+            if math.prod(len(table) for table in tables) <= _MOST_PRODUCTS * len(unnamed):
+                numbers = itertools.product(*(range(len(table)) for table in tables))
+                unnamed -= {self.ref(order, n, self.folder.bins).name for n in numbers}
+        if unnamed:
+            layout = self.orphans(unnamed)
+            if layout is not None:
+                self.folder.commit_if_possible(layout)
+        self._named |= names
+        self._stamp = stamp
+
+    def orphans(self, names: Container[str] | None = None) -> Layout | None:
         """Return the bins that chunk files of this cache need and no layout has.
+
+        Parameters
+        ----------
+        names : container of str, optional
+            Only chunks of these names are looked at.
 
         Returns
         -------
@@ -443,7 +483,7 @@ class ChunkStore:
         """
         lacking: dict[str, dict[bytes, list[Any]]] = {}
         order: tuple[str, ...] = ()
-        for values in self._manifests():
+        for values in self._manifests(names):
             order = tuple(values)
             for name, group in values.items():
                 keys = canonical_many(group)
@@ -455,9 +495,11 @@ class ChunkStore:
         sizes = {name: max(map(len, groups)) for name, groups in bins.items()}
         return Layout(self.folder.version, order, sizes, bins, None, time.time_ns())
 
-    def _manifests(self) -> Iterator[dict[str, list[Any]]]:
+    def _manifests(self, names: Container[str] | None) -> Iterator[dict[str, list[Any]]]:
         """Iterate over the axis values that files of this cache name themselves."""
         for path in self.folder.chunk_files():
+            if names is not None and path.stem not in names and path.parent.stem not in names:
+                continue
             try:
                 with chunkfile.load(path) as chunk:
                     values = axis_values(chunk)
@@ -584,7 +626,11 @@ class ChunkStore:
         points = None if path is None else part.points
         path = self.paths(ref)[0] if path is None else path
         buffers = chunkfile.image(self._writer.content(ref, points, part.block, part.seconds))
+        quiet = self.folder.stamp() == self._stamp
         files.commit(Path(path), buffers, syncer)
+        self._named.add(ref.name)
+        if quiet:
+            self._stamp = self.folder.stamp()
         return replace(part, path=path, nbytes=sum(len(buffer) for buffer in buffers))
 
     def _part_path(self, ref: ChunkRef, part: Part) -> str:

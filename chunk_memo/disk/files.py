@@ -41,6 +41,7 @@ __all__ = [
     "file_stat",
     "list_folder",
     "make_folder",
+    "modified_at",
     "open_for_reading",
     "pread_exact",
     "pread_into",
@@ -49,7 +50,6 @@ __all__ = [
     "read_whole",
     "remove",
     "remove_folder",
-    "second_name",
 ]
 
 _T = TypeVar("_T")
@@ -793,31 +793,23 @@ def read_whole(path: str | os.PathLike[str]) -> bytes:
     return read_file(path, sys.maxsize)[0]
 
 
-def second_name(path: str | os.PathLike[str], name: str | os.PathLike[str], syncer: Syncer) -> bool:
-    """Give a file a second name, which costs no second inode.
+def modified_at(path: str | os.PathLike[str]) -> int | None:
+    """Return when a file or folder was last changed.
 
     Parameters
     ----------
     path : path-like
-        The file.
-    name : path-like
-        Its further name, on the same file system.
-    syncer : Syncer
-        Told of the new name.
+        The file or folder.
 
     Returns
     -------
-    bool
-        Whether the file has that name now; False where there are no hard links.
+    int or None
+        Nanoseconds since 1970-01-01 UTC by the file system's clock; None where it is not there.
     """
     try:
-        os.link(path, name)
-    except FileExistsError:
-        pass
-    except OSError:
-        return False
-    syncer.committed(name)
-    return True
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def remove_folder(path: str | os.PathLike[str]) -> None:

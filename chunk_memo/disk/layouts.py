@@ -3,18 +3,17 @@
 ::
 
     <root>/<cache_id>/
-      metadata.json                                 who this cache is; written once
+      metadata.json                                 who this cache is, and the bins of a cache of one chunk
       layouts/<digest>.json                         bins that a run brought into being
-      layout-<digest>.json                          the same, of a cache that began with a single chunk
       chunks/[<hh>/]<chunk_hash>.h5                 a complete chunk
       chunks/[<hh>/]<chunk_hash>.parts/<digest>.h5  some points of a chunk
       quarantine/…                                  damaged files, moved aside
 
 A layout is immutable and named by the digest of its content, ``created_at`` left out, so processes that make
-the same bins write the same file. A cache of one chunk shall cost four inodes and no more, yet its bins must
-survive being copied into another cache: its layout is therefore the very file that is also ``metadata.json``,
-under a second name. Whoever copies another ``metadata.json`` over it without removing it first changes both;
-then, as after damage, the bins are read from the chunk files' own manifests, and written as a new layout.
+the same bins write the same file. A cache of one chunk shall cost four inodes and no more, so its layout
+lies in ``metadata.json``. Where that is lost, because files were copied into a folder that has one, or because
+it was damaged, the bins are read from the chunk files' own manifests, and written as a new layout: chunk files
+that no known bins name are looked for whenever points are about to be run.
 """
 
 from __future__ import annotations
@@ -270,11 +269,16 @@ class Folder:
         """Read what is new; return layouts, what is wrong with others by name, and whether one vanished."""
         fresh, wrong, again = [], {}, False
         for name in self._layout_names():
-            digest = name.removeprefix("layouts/").removeprefix("layout-").removesuffix(".json")
+            digest = name.removeprefix("layouts/").removesuffix(".json")
             if digest in self.layouts or name in self._passed_over:
                 continue
             try:
-                found = _parsed(files.read_whole(self.path / name), f"{self._text}/{name}")
+                data = files.read_whole(self.path / name)
+                if name == "metadata.json":
+                    self._passed_over.add(name)
+                    fresh += self._layout_in_metadata(data)
+                    continue
+                found = _parsed(data, f"{self._text}/{name}")
             except FileNotFoundError:
                 again = True
                 continue
@@ -295,9 +299,17 @@ class Folder:
                 self._passed_over.add(name)
         return fresh, wrong, again
 
+    def _layout_in_metadata(self, data: bytes) -> list[tuple[str, Layout]]:
+        """Return the layout of a cache that began with a single chunk; damage is told by who needs the rest."""
+        try:
+            found = _parsed(data, f"{self._text}/metadata.json")
+        except ChunkFormatError:
+            return []
+        return [found] if found[1].version == self.version else []
+
     def _layout_names(self) -> Iterator[str]:
         for name in files.list_folder(self.path):
-            if name.startswith("layout-") and name.endswith(".json"):
+            if name == "metadata.json":
                 yield name
             elif name == "layouts":
                 inner = files.list_folder(self.path / "layouts")
@@ -310,7 +322,7 @@ class Folder:
         if self.rebuild is not None:
             layout = self.rebuild()
             if layout is not None:
-                self._commit_if_possible(layout)
+                self.commit_if_possible(layout)
             fate = "its bins were read from the chunk files instead"
         for name, why in lost.items():
             moved = None if self.rebuild is None else self._set_aside(name)
@@ -322,7 +334,14 @@ class Folder:
                     stacklevel=2,
                 )
 
-    def _commit_if_possible(self, layout: Layout) -> None:
+    def commit_if_possible(self, layout: Layout) -> None:
+        """Write a layout and adopt it; where the root can only be read, adopt it for this process.
+
+        Parameters
+        ----------
+        layout : Layout
+            Bins that chunk files name.
+        """
         try:
             self.commit_layout(layout, files.Syncer())
         except OSError:  # a root that can only be read: the bins hold for this process
@@ -367,12 +386,10 @@ class Folder:
     def _commit_as_one(
         self, digest: str, document: Mapping[str, Any], metadata: bytes, syncer: files.Syncer
     ) -> bool:
-        """Write ``metadata.json`` with the layout in it, and give it the layout's name too."""
+        """Write ``metadata.json`` with the layout in it; tell whether that is what lies there now."""
         path = self.path / "metadata.json"
         data = _sealed({**_unsealed(metadata), **document}, indent=1)
-        if not files.commit(path, [data], syncer) and not self._holds(path, digest):
-            return False
-        return files.second_name(path, self.path / f"layout-{digest}.json", syncer)
+        return files.commit(path, [data], syncer) or self._holds(path, digest)
 
     def _holds(self, path: Path, digest: str) -> bool:
         """Tell whether another process wrote a layout into ``metadata.json`` a moment before."""
@@ -511,6 +528,27 @@ class Folder:
         return path
 
     # --- names of files ------------------------------------------------------------------------------------
+
+    def stamp(self) -> int | None:
+        """Return when a name last came or went in ``chunks/``.
+
+        Returns
+        -------
+        int or None
+            Nanoseconds; None where there is no such folder.
+        """
+        return files.modified_at(f"{self._text}/chunks")
+
+    def flat_names(self) -> set[str]:
+        """Return the names of the chunks that lie directly in ``chunks/``, whole or in part.
+
+        Returns
+        -------
+        set of str
+            Names without suffix.
+        """
+        names = files.list_folder(f"{self._text}/chunks")
+        return {name.rpartition(".")[0] for name in names if name.endswith((".h5", ".parts"))}
 
     def chunk_paths(self, name: str, *, spread: bool) -> tuple[str, str]:
         """Return where a chunk may lie: first where this cache puts it, then the other place.
