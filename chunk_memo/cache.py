@@ -62,6 +62,7 @@ class _State:
     described: bool = False
     form: Form | None = None
     pickled: bool = False
+    binned: Grid | None = None
     pending: list[Layout] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -580,10 +581,8 @@ class ChunkCache:
         Where there is no room for them, the run goes on with the bins in memory: outputs reach the caller, and
         no chunk is written before its layout.
         """
-        layouts = self._new_layouts()
-        if not layouts:
-            return
         state, syncer = self._state, self.syncer()
+        layouts = [] if state.binned is self.grid else self._new_layouts()
         alone = not state.folder.layouts and len(layouts) == 1 and binning.is_one_chunk(layouts[0], self.grid)
         document = self._metadata_document() if alone else None
         for layout in layouts:
@@ -595,6 +594,7 @@ class ChunkCache:
             except OSError:
                 layout.add_to(state.folder.bins)
                 state.pending.append(layout)
+        state.binned = self.grid
 
     def _commit_pending(self, syncer: files.Syncer) -> None:
         with self._state.lock:

@@ -8,6 +8,7 @@ starts), because a grid may have a million of them and an object for each would 
 from __future__ import annotations
 
 import operator
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -528,6 +529,8 @@ class AxisBins:
         ndarray of intp
             Bin numbers, of the same shape.
         """
+        if positions.size <= 8:  # an array of a growing list would cost more than it saves
+            return np.asarray([bisect_right(self.starts, p) - 1 for p in positions.tolist()], np.intp)
         if len(self._starts_array) != len(self.starts):
             self._starts_array = np.asarray(self.starts, np.intp)
         return np.searchsorted(self._starts_array, positions, side="right") - 1
