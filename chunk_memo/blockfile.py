@@ -391,7 +391,7 @@ class _Rows:
             column = Column(form, tree, self._arrays(where), False)
             own_coords = self._ref.coords(None, self._names)
             objects = self._objects(column, self._ref.points, own_coords).reshape(self._sizes)
-            return Column("objects", None, {"": self._taken(objects, self._picks)}, True)
+            return Column("objects", tree, {"": self._taken(objects, self._picks)}, True)
         return Column(form, tree, {label: self._rows(name) for label, name in where.items()}, True)
 
     def _rows(self, name: str) -> _Array:
@@ -437,7 +437,7 @@ class _Rows:
             column = Column(form, tree, self._arrays(where), pointwise)
             if not pointwise:
                 objects = self._objects(column, len(points), coords)
-                column = Column("objects", None, {"": objects}, True)
+                column = Column("objects", tree, {"": objects}, True)
             columns[from_jsonable(name)] = column
         return Block(kind, len(points), columns, coords)
 

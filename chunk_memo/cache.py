@@ -569,8 +569,8 @@ class ChunkCache:
                 state.ready = True
         return state.folder.bins
 
-    def _new_layouts(self) -> list[Layout]:
-        return list(binning.new_layouts(self.grid, self._bins(), self.version, self.chunk_enumerator))
+    def _new_layouts(self, grid: Grid) -> list[Layout]:
+        return list(binning.new_layouts(grid, self._bins(), self.version, self.chunk_enumerator))
 
     def _provisional_bins(self) -> Bins:
         return binning.provisional(self.grid, self._bins(), self.version, self.chunk_enumerator)
@@ -581,9 +581,9 @@ class ChunkCache:
         Where there is no room for them, the run goes on with the bins in memory: outputs reach the caller, and
         no chunk is written before its layout.
         """
-        state, syncer = self._state, self.syncer()
-        layouts = [] if state.binned is self.grid else self._new_layouts()
-        alone = not state.folder.layouts and len(layouts) == 1 and binning.is_one_chunk(layouts[0], self.grid)
+        state, syncer, grid = self._state, self.syncer(), self.grid
+        layouts = [] if state.binned is grid else self._new_layouts(grid)
+        alone = not state.folder.layouts and len(layouts) == 1 and binning.is_one_chunk(layouts[0], grid)
         document = self._metadata_document() if alone else None
         for layout in layouts:
             try:
@@ -594,7 +594,7 @@ class ChunkCache:
             except OSError:
                 layout.add_to(state.folder.bins)
                 state.pending.append(layout)
-        state.binned = self.grid
+        state.binned = grid
 
     def _commit_pending(self, syncer: files.Syncer) -> None:
         with self._state.lock:
@@ -619,15 +619,16 @@ class ChunkCache:
         UnknownAxisError
             Where an axis is named that the cache does not have.
         """
-        axes = []
-        for name in axis_values:
-            self.grid.axis(name)
-        for axis in self.grid.axes:
-            if axis.name in axis_values:
-                values, keys = new_values(axis, axis_values[axis.name])
-                axis = axis.extended(values, keys)
-            axes.append(axis)
-        self._state.grid = Grid(tuple(axes), self.grid.sizes)
+        with self._state.lock:
+            for name in axis_values:
+                self.grid.axis(name)
+            axes = []
+            for axis in self.grid.axes:
+                if axis.name in axis_values:
+                    values, keys = new_values(axis, axis_values[axis.name])
+                    axis = axis.extended(values, keys)
+                axes.append(axis)
+            self._state.grid = Grid(tuple(axes), self.grid.sizes)
 
     # --- status --------------------------------------------------------------------------------------------
 
@@ -737,7 +738,7 @@ class ChunkCache:
 
     def _describe(self) -> None:
         """Write ``metadata.json``; for a cache of one chunk with its layout in it."""
-        layouts = [] if self._state.folder.layouts else self._new_layouts()
+        layouts = [] if self._state.folder.layouts else self._new_layouts(self.grid)
         if len(layouts) == 1 and binning.is_one_chunk(layouts[0], self.grid):
             with self._state.lock:
                 self._make_bins()

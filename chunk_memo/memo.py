@@ -606,11 +606,6 @@ class _Sweep:
         self._grid = memo.grid_for(self._order)
         self._name = settings.name or _qualname(function)
         self._identity: tuple[tuple[Any, ...], FunctionIdentity] | None = None
-        if settings.version is not None and "<lambda>" in self._name.rpartition(".")[2]:
-            raise SpecError(
-                f"version={settings.version!r} stands in for the code of {self._name!r}, and every lambda is"
-                f" called that; tell it from others with name=…"
-            )
 
     def _check_axes(self) -> None:
         lacking = [name for name in self._axes if name not in self._parameters]
@@ -755,7 +750,10 @@ class _Sweep:
         function, bound = _unbound(self._function)
         self._check(bound)
         identity = self._identified(function)
-        code = ("version", settings.version) if settings.version is not None else ("code", identity.digest)
+        code: tuple[str, ...] = ("code", identity.digest)
+        if settings.version is not None:
+            nameless = self._name.endswith("<lambda>")  # every lambda is called that; only its code tells it
+            code = ("version", settings.version, *([identity.digest] if nameless else []))
         try:
             key = canonical_bytes(("function", self._name, code, {**call.params, **bound}))
         except IdentityError:

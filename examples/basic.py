@@ -41,9 +41,7 @@ def decorated(root):
     @memo.cache()
     def foo(alpha, strat, s):
         return [
-            {"alpha": alpha, "strat": each, "s": n, "value": len(each) + alpha * n}
-            for each in strat
-            for n in s
+            {"alpha": alpha, "strat": each, "s": n, "value": len(each) + alpha * n} for each in strat for n in s
         ]
 
     headline("a decorated function, called for a part of its grid")

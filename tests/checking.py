@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 import xarray as xr
 import xxhash
 
-from chunk_memo.disk import chunkfile
-from chunk_memo.disk.chunkfile import HEADER, Header
+from chunk_memo.disk import chunkfile, files
+from chunk_memo.disk.chunkfile import HEADER, MAGIC, Header
 
 ENGINES: list[Any] = ["h5netcdf", "netcdf4"]
 
@@ -41,13 +43,14 @@ def check_file(path: Path) -> None:
             dataset = file[entry["path"]]
             assert array.tobytes() == dataset[...].tobytes()
             assert array.nbytes == 0 or entry["offset"] == dataset.id.get_offset()
-        axes = {name: chunk.sizes[name] for name, _, _ in chunk.constant["axes"]}
+        ours = isinstance(chunk.constant, dict) and "axes" in chunk.constant
+        axes = {name: chunk.sizes[name] for name, _, _ in chunk.constant["axes"]} if ours else {}
     for engine in ENGINES:
         with opened(path, engine) as dataset:
             check_coordinates(dataset, axes)
 
 
-def header_of(data: bytes) -> Header:
+def header_of(data: Any) -> Header:
     """Unpack the header of a file."""
     return Header(*HEADER.unpack_from(data))
 
@@ -69,6 +72,40 @@ def members(path: Path, chunk: chunkfile.Chunk) -> Iterator[tuple[dict[str, Any]
     table = json.loads(data[HEADER.size : HEADER.size + header.constant_size])
     yield from ((entry, chunk.array(entry["name"])) for entry in table["arrays"])
     yield from ((entry, chunk.coords(entry["name"])) for entry in table["coords"] if "path" in entry)
+
+
+class Written:
+    """The first file of each template that this process writes, to be looked at by others in the end.
+
+    Files of one template differ in their values only, so the first stands for all.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[bytes, bytes] = {}
+
+    def watch(self, patch: pytest.MonkeyPatch) -> None:
+        """Take note of what is committed from now on."""
+        true_commit = files.commit
+
+        @functools.wraps(true_commit)
+        def commit(target: Path, buffers: Sequence[Any], syncer: files.Syncer) -> bool:
+            if buffers and bytes(buffers[0][: len(MAGIC)]) == MAGIC:
+                constant = header_of(buffers[0]).constant_size
+                self._files.setdefault(bytes(buffers[0][HEADER.size : HEADER.size + constant]), b"".join(buffers))
+            return true_commit(target, buffers, syncer)
+
+        patch.setattr(files, "commit", commit)
+
+    def check(self, folder: Path, most: int | None = None) -> int:
+        """Check files of so many templates, evenly chosen, or of all; return how many there were."""
+        found = list(self._files.values())
+        step = 1 if most is None else -(-len(found) // most)
+        for number, data in enumerate(found[::step] if found else []):
+            path = folder / f"{number}.h5"
+            path.write_bytes(data)
+            check_file(path)
+            path.unlink()
+        return len(found)
 
 
 def opened(path: Path, engine: Any) -> xr.Dataset:

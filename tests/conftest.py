@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+pytest.register_assert_rewrite("checking", "workers")
 
 # A shared machine can be slow at any moment: neither an example's duration nor the time it takes
 # to draw one says anything about the code, so no deadline and no check on slow generation.
@@ -31,6 +33,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_LONG_TIMEOUT))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def others_read_what_is_written(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Let h5py and both netCDF engines of xarray open what the tests wrote: a file of each template, or of some.
+
+    Under ``-m long`` it is every template, else 50 for each process.
+    """
+    from checking import Written
+
+    written = Written()
+    with pytest.MonkeyPatch.context() as patch:
+        written.watch(patch)
+        yield
+    written.check(tmp_path_factory.mktemp("written"), None if request.config.option.markexpr == "long" else 50)
 
 
 @pytest.fixture(scope="session")

@@ -224,11 +224,6 @@ BAD = {
     "a version that is no text": Bad(
         lambda root: cache(root, version=2), ValueError, ("version", "got 2", "'2'")
     ),
-    "a lambda with a version": Bad(
-        lambda root: ChunkMemo(root, {}, AXES).cache(version="1")(lambda x, y: []),
-        ValueError,
-        ("version='1'", "<lambda>", "name="),
-    ),
     "an output without a form": Bad(
         lambda root: sweep(root, lambda x, y: [object() for _ in x for _ in y])(),
         TypeError,

@@ -181,14 +181,15 @@ class TestUnreadable:
         assert_clean(tmp_path)
 
     def test_layouts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Layouts that cannot be read are made again, the same; they are left alone."""
+        """Layouts that cannot be read are made anew from the chunk files; they are left alone."""
         assert 24 == Counted(tmp_path).call()
         layouts = {path: path.read_bytes() for path in tmp_path.glob("*/layouts/*")}
         with monkeypatch.context() as patch:
             fault = Unreadable(patch, "/layouts/", "read", errno.EIO, 10**6)
             assert 0 == Counted(tmp_path).call()
         assert fault.failed >= 3
-        assert layouts == {path: path.read_bytes() for path in tmp_path.glob("*/layouts/*")}
+        after = {path: path.read_bytes() for path in tmp_path.glob("*/layouts/*")}
+        assert layouts.items() <= after.items()
         assert_clean(tmp_path)
 
 
@@ -236,14 +237,15 @@ class TestReadOnlyRoot:
         before = sorted(tmp_path.rglob("*"))
         with monkeypatch.context() as patch:
             tried = forbidden(patch, number)
-            with pytest.raises((RootError, StoreError)) as raised:
+            with pytest.raises(OSError, match=r"written|stored") as raised:
                 Counted(tmp_path).call()
-        error: OSError = raised.value
+        error = raised.value
         assert number == error.errno
         if known:  # only a chunk could not be written, so the outputs are there
             assert isinstance(error, StoreError)
             np.testing.assert_array_equal(Counted(tmp_path).expected(), error.output)
         else:
+            assert isinstance(error, RootError)
             assert str(tmp_path) in str(error)
         assert tried
         assert before == sorted(tmp_path.rglob("*"))

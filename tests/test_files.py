@@ -284,9 +284,7 @@ class TestCommitWithoutLink:
         assert ["file"] == names_in(tmp_path)
 
     @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS])
-    def test_other_errors_are_raised(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
-    ) -> None:
+    def test_other_errors_are_raised(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
         """An error that says nothing about links is raised, and nothing is left."""
         monkeypatch.setattr(os, "link", refuse(number))
         with pytest.raises(OSError, match=os.strerror(number)) as caught:

@@ -19,7 +19,7 @@ from chunk_memo import (
     run_streaming,
 )
 
-AXES = {"s": [1, 2, 3], "t": ["a", "b"]}
+AXES: dict[str, list[Any]] = {"s": [1, 2, 3], "t": ["a", "b"]}
 POINTS = [(s, t) for s in AXES["s"] for t in AXES["t"]]
 
 

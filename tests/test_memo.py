@@ -355,15 +355,17 @@ def test_keyword_only_positional_only_and_gathered_arguments(tmp_path: Path) -> 
 
 
 def test_lambdas(tmp_path: Path) -> None:
-    """A lambda is known by its code; under ``version=`` it needs a name."""
+    """A lambda is known by its code, also under ``version=``, unless it gets a name."""
     double, triple = (
         (lambda x, y: [2 * i * j for i in x for j in y]),
         (lambda x, y: [3 * i * j for i in x for j in y]),
     )
     assert [20] == memo(tmp_path).cache()(double)(x=1, y=10)[0]
     assert [30] == memo(tmp_path).cache()(triple)(x=1, y=10)[0]
-    with pytest.raises(SpecError, match=r"version='1'.*every lambda.*name="):
-        memo(tmp_path).cache(version="1")(double)
+    assert [20] == memo(tmp_path).cache(version="1")(double)(x=1, y=10)[0]
+    assert [30] == memo(tmp_path).cache(version="1")(triple)(x=1, y=10)[0]
+    assert [20] == memo(tmp_path).cache(version="1", name="f")(double)(x=1, y=10)[0]
+    assert [20] == memo(tmp_path).cache(version="1", name="f")(triple)(x=1, y=10)[0]
     assert [20] == memo(tmp_path).cache(version="1", name="double")(double)(x=1, y=10)[0]
 
 

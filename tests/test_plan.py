@@ -57,8 +57,7 @@ def test_cells_hold_each_position_once(xs: list[list[int]], ys: list[list[int]],
     for group in ys:
         bins.of("t").add(group, canonical_many(group))
     asked = [
-        data.draw(st.lists(st.sampled_from(sorted({v for g in gs for v in g})), min_size=1))
-        for gs in (xs, ys)
+        data.draw(st.lists(st.sampled_from(sorted({v for g in gs for v in g})), min_size=1)) for gs in (xs, ys)
     ]
     keys = tuple(tuple(canonical_many(values)) for values in asked)
     selection = Selection(("s", "t"), tuple(map(tuple, asked)), keys)

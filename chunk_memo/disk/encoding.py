@@ -244,8 +244,7 @@ def encode_array(array: np.ndarray, name: str = "output") -> Encoded:
     """
     if array.ndim == 0:
         raise EncodingError(
-            f"{name!r}: expected an array of shape (n, ...), got a single value; use "
-            f"`array[None]` for one point"
+            f"{name!r}: expected an array of shape (n, ...), got a single value; use `array[None]` for one point"
         )
     try:
         form, stored = store_array(array)

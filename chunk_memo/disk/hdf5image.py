@@ -516,8 +516,7 @@ def _write_hdf5(layout: Layout, user_block: int, target: _SparseFile) -> list[in
         raw = h5g.create(root, _RAW.encode()) if any(d.raw for d in layout.datasets) else None
         datasets = [_create(raw if dataset.raw else root, dataset) for dataset in layout.datasets]
         scales = [
-            _create_scale(root, number, dimension, datasets)
-            for number, dimension in enumerate(layout.dimensions)
+            _create_scale(root, number, dimension, datasets) for number, dimension in enumerate(layout.dimensions)
         ]
         for dataset, created in zip(layout.datasets, datasets, strict=True):
             for axis, number in enumerate(dataset.scales):
