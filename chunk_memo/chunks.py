@@ -461,20 +461,23 @@ class ChunkStore:
             if math.prod(len(table) for table in tables) <= _MOST_PRODUCTS * len(unnamed):
                 numbers = itertools.product(*(range(len(table)) for table in tables))
                 unnamed -= {self.ref(order, n, self.folder.bins).name for n in numbers}
+        unread = set(unnamed)
         if unnamed:
-            layout = self.orphans(unnamed)
+            layout = self.orphans(unnamed, unread)
             if layout is not None:
                 self.folder.commit_if_possible(layout)
-        self._named |= names
-        self._stamp = stamp
+        self._named |= names - unread
+        self._stamp = None if unread else stamp
 
-    def orphans(self, names: Container[str] | None = None) -> Layout | None:
+    def orphans(self, names: Container[str] | None = None, unread: set[str] | None = None) -> Layout | None:
         """Return the bins that chunk files of this cache need and no layout has.
 
         Parameters
         ----------
         names : container of str, optional
             Only chunks of these names are looked at.
+        unread : set of str, optional
+            The names of chunks with an intact file are taken out of it.
 
         Returns
         -------
@@ -483,7 +486,7 @@ class ChunkStore:
         """
         lacking: dict[str, dict[bytes, list[Any]]] = {}
         order: tuple[str, ...] = ()
-        for values in self._manifests(names):
+        for values in self._manifests(names, unread if unread is not None else set()):
             order = tuple(values)
             for name, group in values.items():
                 keys = canonical_many(group)
@@ -495,10 +498,11 @@ class ChunkStore:
         sizes = {name: max(map(len, groups)) for name, groups in bins.items()}
         return Layout(self.folder.version, order, sizes, bins, None, time.time_ns())
 
-    def _manifests(self, names: Container[str] | None) -> Iterator[dict[str, list[Any]]]:
+    def _manifests(self, names: Container[str] | None, unread: set[str]) -> Iterator[dict[str, list[Any]]]:
         """Iterate over the axis values that files of this cache name themselves."""
         for path in self.folder.chunk_files():
-            if names is not None and path.stem not in names and path.parent.stem not in names:
+            name = path.parent.stem if path.parent.suffix == ".parts" else path.stem
+            if names is not None and name not in names:
                 continue
             try:
                 with chunkfile.load(path) as chunk:
@@ -506,9 +510,10 @@ class ChunkStore:
                     identity = chunk.identity
             except (ChunkMemoError, OSError):
                 continue
+            unread.discard(name)
             own = Bins()
-            for name, group in values.items():
-                own.of(name).add(group, canonical_many(group))
+            for axis, group in values.items():
+                own.of(axis).add(group, canonical_many(group))
             if values and self.ref(tuple(values), (0,) * len(values), own).identity == identity:
                 yield values
 
@@ -596,9 +601,9 @@ class ChunkStore:
         return union
 
     def _remove_if_complete(self, ref: ChunkRef, syncer: files.Syncer) -> None:
-        """Remove parts of a chunk whose complete file is there, whoever wrote it."""
+        """Remove parts of a chunk whose complete file is there, whoever wrote it, and a folder without any."""
         parts = self._part_paths(ref)
-        if parts and any(self._is_safe(path, ref, syncer) for path in self.paths(ref)):
+        if not parts or any(self._is_safe(path, ref, syncer) for path in self.paths(ref)):
             self._remove_parts(ref, parts)
 
     def _remove_parts(self, ref: ChunkRef, paths: Iterable[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ def shuffled(values: list[int], seed: int) -> list[int]:
 
 
 def layouts(root: str) -> list[str]:
-    """Return the names of all layouts under a root; that of a cache of one chunk lies in its metadata."""
-    return [path.name for path in Path(root).rglob("*.json") if '"layout":' in path.read_text()]
+    """Return the names of all files under a root that hold a layout."""
+    return [path.name for path in Path(root).rglob("*.json") if "layout" in json.loads(path.read_bytes())]
 
 
 def assert_whole(job: Job, chunks: int) -> None:
@@ -192,25 +193,63 @@ class TestThreads:
         assert all(count == 1 for count in computed(job).values())
 
 
-def test_a_loser_of_a_race_writes_nothing(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Points that another process folded meanwhile are not left beside the complete file."""
-    function = sweep(job)
-    function(x=XS[:2], y=YS[:4])
-    true_commit = files.commit
-    done: list[Path] = []
+class TestBetween:
+    """What another writer does just between two steps of this one, at every place where it matters."""
 
-    def commit(target: Path, buffers: Any, syncer: Any) -> bool:
-        if not done and ".parts" in str(target):
-            done.append(target)
-            assert [] == work(replace(job, requests=[{"x": XS[:4], "y": YS[:4]}]))
-        return true_commit(target, buffers, syncer)
+    @staticmethod
+    def meanwhile(patch: pytest.MonkeyPatch, name: str, action: Callable[[], object]) -> list[str]:
+        """Do something once, before a function of `files` is called for parts; tell whether that was so."""
+        true = getattr(files, name)
+        done: list[str] = []
 
-    monkeypatch.setattr(files, "commit", commit)
-    function(x=XS[2:3], y=YS[:4])
-    assert 1 == len(done)
-    (path,) = chunk_files(Path(job.root))
-    assert path.parent.name == "chunks"
-    assert [] == list(Path(job.root).rglob("*.parts"))
+        def first(path: Any, *rest: Any) -> Any:
+            if not done and ".parts" in str(path):
+                done.append(str(path))
+                action()
+            return true(path, *rest)
+
+        patch.setattr(files, name, first)
+        return done
+
+    def test_the_other_half_comes(self, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Two writers that saw nothing of each other store a half each: the last of them folds both."""
+        other = replace(job, requests=[{"x": XS[2:4], "y": YS[:4]}])
+        done = self.meanwhile(monkeypatch, "commit", lambda: work(other))
+        sweep(job)(x=XS[:2], y=YS[:4])
+        assert done
+        (path,) = chunk_files(Path(job.root))
+        assert "chunks" == path.parent.name
+        assert [] == list(Path(job.root).rglob("*.parts"))
+        assert [] == work(replace(job, requests=[{"x": XS[:4], "y": YS[:4]}]))
+        assert {1} == set(computed(job).values())
+
+    def test_the_whole_comes(self, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Points that another process folded meanwhile are not left beside the complete file."""
+        function = sweep(job)
+        function(x=XS[:2], y=YS[:4])
+        other = replace(job, requests=[{"x": XS[:4], "y": YS[:4]}])
+        done = self.meanwhile(monkeypatch, "commit", lambda: work(other))
+        function(x=XS[2:3], y=YS[:4])
+        assert done
+        (path,) = chunk_files(Path(job.root))
+        assert "chunks" == path.parent.name
+        assert [] == list(Path(job.root).rglob("*.parts"))
+
+    @pytest.mark.parametrize("step", ["list_folder", "read_file"])
+    def test_parts_go_while_they_are_looked_for(
+        self, job: Job, monkeypatch: pytest.MonkeyPatch, step: str
+    ) -> None:
+        """A reader that finds no complete file, and then parts no more, looks for the complete file again."""
+        assert [] == work(replace(job, requests=[{"x": XS[:2], "y": YS[:4]}]))
+        function = sweep(job)
+        done = self.meanwhile(
+            monkeypatch, step, lambda: work(replace(job, requests=[{"x": XS[2:4], "y": YS[:4]}]))
+        )
+        output, diagnostics = function(x=XS[:2], y=YS[:4])
+        assert done
+        np.testing.assert_array_equal(value(XS[:2], YS[:4]), output)
+        assert 0 == diagnostics.executed_points
+        assert {1} == set(computed(job).values())
 
 
 def test_parts_are_kept_until_the_whole_is_intact(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

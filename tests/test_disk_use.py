@@ -240,3 +240,33 @@ def test_many_bins_load_at_once(tmp_path: Path) -> None:
     fresh.refresh()
     assert sorted(range(10_000)) == sorted(fresh.bins.of("x").values)
     assert 10_000 == len(fresh.bins.of("x"))
+
+
+def test_a_part_that_was_copied_in_twice(tmp_path: Path) -> None:
+    """A part without its layout is found also after it was deleted and copied in again."""
+    here, there = tmp_path / "a", tmp_path / "b"
+    calls: list[int] = []
+
+    def sweep(root: Path, values: list[int]) -> Any:
+        def double(s: list[int]) -> list[int]:
+            calls.extend(s)
+            return [2 * value for value in s]
+
+        return ChunkMemo(root, {"s": 10}, {"s": values}, verbose=0).cache(version="1", name="f")(double)
+
+    def merge() -> None:
+        for path in there.rglob("*.h5"):
+            target = here / path.relative_to(there)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+
+    sweep(here, [1])()
+    sweep(there, [3, 4])(s=3)
+    merge()
+    function = sweep(here, [1, 5, 3])
+    next(here.rglob("*.parts/*.h5")).unlink()
+    assert [10] == function(s=5)[0]
+    merge()
+    calls.clear()
+    assert [2, 10, 6] == function()[0]
+    assert [] == calls
