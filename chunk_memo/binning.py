@@ -15,7 +15,9 @@ __all__ = ["is_large", "is_one_chunk", "new_layouts", "provisional"]
 Enumerator = Callable[[dict[str, Any]], Sequence[ChunkKey]]
 
 
-def new_layouts(grid: Grid, bins: Bins, version: str, enumerator: Enumerator | None) -> Iterator[Layout]:
+def new_layouts(
+    grid: Grid, bins: Bins, version: str, enumerator: Enumerator | None, known: Grid | None = None
+) -> Iterator[Layout]:
     """Iterate over the layouts that a run would write, a user's own chunks first.
 
     Parameters
@@ -28,6 +30,8 @@ def new_layouts(grid: Grid, bins: Bins, version: str, enumerator: Enumerator | N
         The cache's version.
     enumerator : callable or None
         A ``chunk_enumerator``.
+    known : Grid, optional
+        An earlier state of the grid, whose values all have bins.
 
     Yields
     ------
@@ -35,7 +39,7 @@ def new_layouts(grid: Grid, bins: Bins, version: str, enumerator: Enumerator | N
         New bins; nothing where every declared value has one.
     """
     now, covered = time.time_ns(), False
-    lacking = bins.missing_groups(grid)
+    lacking = bins.missing_groups(grid, known)
     if enumerator is not None and grid.axes and (lacking or not bins.boxes):
         found = enumerate_boxes(enumerator, grid)
         covered = sum(math.prod(len(v) for v in box.values()) for box in found) == grid.points

@@ -569,8 +569,8 @@ class ChunkCache:
                 state.ready = True
         return state.folder.bins
 
-    def _new_layouts(self, grid: Grid) -> list[Layout]:
-        return list(binning.new_layouts(grid, self._bins(), self.version, self.chunk_enumerator))
+    def _new_layouts(self, grid: Grid, known: Grid | None = None) -> list[Layout]:
+        return list(binning.new_layouts(grid, self._bins(), self.version, self.chunk_enumerator, known))
 
     def _provisional_bins(self) -> Bins:
         return binning.provisional(self.grid, self._bins(), self.version, self.chunk_enumerator)
@@ -582,7 +582,7 @@ class ChunkCache:
         no chunk is written before its layout.
         """
         state, syncer, grid = self._state, self.syncer(), self.grid
-        layouts = [] if state.binned is grid else self._new_layouts(grid)
+        layouts = [] if state.binned is grid else self._new_layouts(grid, state.binned)
         alone = not state.folder.layouts and len(layouts) == 1 and binning.is_one_chunk(layouts[0], grid)
         document = self._metadata_document() if alone else None
         for layout in layouts:
@@ -703,6 +703,7 @@ class ChunkCache:
         view._view = None
         view._state = copy.copy(self._state)
         view._state.grid = Grid(axes, self.grid.sizes)
+        view._state.binned = None
         return view
 
     # --- metadata ------------------------------------------------------------------------------------------

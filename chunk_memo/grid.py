@@ -430,20 +430,22 @@ class AxisBins:
                 return number
         return None
 
-    def unbound(self, axis: Axis) -> list[int]:
+    def unbound(self, axis: Axis, start: int = 0) -> list[int]:
         """Return the positions of those values of an axis that lie in no bin that any chunk may use.
 
         Parameters
         ----------
         axis : Axis
             A declared axis.
+        start : int, default 0
+            Only positions from here on are looked at.
 
         Returns
         -------
         list of int
             Positions in the axis, ascending.
         """
-        return sorted(axis.lookup[key] for key in axis.lookup.keys() - self._bound)
+        return [i for i in range(start, len(axis)) if axis.keys[i] not in self._bound]
 
     def copied(self) -> AxisBins:
         """Return a table with the same bins, to which others can be added.
@@ -635,22 +637,24 @@ class Bins:
         """
         return Bins({name: table.copied() for name, table in self.axes.items()}, dict(self.boxes))
 
-    def unbinned(self, axis: Axis) -> list[int]:
+    def unbinned(self, axis: Axis, start: int = 0) -> list[int]:
         """Return the positions of those declared values that have no bin that all chunks may use.
 
         Parameters
         ----------
         axis : Axis
             A declared axis.
+        start : int, default 0
+            Only positions from here on are looked at.
 
         Returns
         -------
         list of int
             Positions in the axis, in declared order.
         """
-        return self.of(axis.name).unbound(axis)
+        return self.of(axis.name).unbound(axis, start)
 
-    def missing_groups(self, grid: Grid) -> dict[str, list[list[int]]]:
+    def missing_groups(self, grid: Grid, known: Grid | None = None) -> dict[str, list[list[int]]]:
         """Return the bins that declared values still need, as groups of positions in their axis.
 
         Values are grouped by the chunk size in declared order, whichever of them were asked for, so that
@@ -660,6 +664,8 @@ class Bins:
         ----------
         grid : Grid
             The declared grid.
+        known : Grid, optional
+            An earlier state of it, of which `grid` is an extension, and whose values all have bins.
 
         Returns
         -------
@@ -669,7 +675,7 @@ class Bins:
         groups = {}
         for axis in grid.axes:
             size = grid.sizes[axis.name]
-            loose = self.unbinned(axis)
+            loose = self.unbinned(axis, len(known.axis(axis.name)) if known is not None else 0)
             if loose:
                 groups[axis.name] = [loose[i : i + size] for i in range(0, len(loose), size)]
         return groups
