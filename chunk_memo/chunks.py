@@ -632,7 +632,11 @@ class ChunkStore:
         path = self.paths(ref)[0] if path is None else path
         buffers = chunkfile.image(self._writer.content(ref, points, part.block, part.seconds))
         quiet = self.folder.stamp() == self._stamp
-        files.commit(Path(path), buffers, syncer)
+        ours = files.commit(Path(path), buffers, syncer)
+        if not ours and not self._naming.plain:
+            chunk = self._open(path, ref)  # tells where one name stands for two chunks
+            if chunk is not None:
+                chunk.close()
         self._named.add(ref.name)
         if quiet:
             self._stamp = self.folder.stamp()

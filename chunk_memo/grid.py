@@ -399,16 +399,16 @@ class AxisBins:
             self.regular[there] = self.regular[there] or regular
             return there
         position = len(self.keys)
-        for key in keys:
+        self.values.extend(values)
+        self.keys.extend(keys)
+        self.starts.append(position + len(keys))
+        self.regular.append(regular)
+        for key in keys:  # last, so that another thread never finds a key whose bin is not there yet
             if key in self._first:
                 self._more.setdefault(key, []).append(position)
             else:
                 self._first[key] = position
             position += 1
-        self.values.extend(values)
-        self.keys.extend(keys)
-        self.starts.append(position)
-        self.regular.append(regular)
         return len(self.regular) - 1
 
     def find(self, keys: Sequence[bytes]) -> int | None:
