@@ -32,7 +32,6 @@ from chunk_memo.grid import ChunkKey, Grid, chunk_sizes, make_axis
 from chunk_memo.identity import (
     FunctionIdentity,
     canonical_bytes,
-    canonical_many,
     digest_of_bytes,
     identify_function,
     params_to_cache_id,
@@ -483,7 +482,7 @@ class ChunkMemo:
         root = Path(root) if root is not None else Path(".chunk_memo")
         known = _known(root, params, needed=axis_values is None)
         given = _walked_once(axis_values or {})
-        covering = known is not None and _is_covered(known, given)
+        covering = known is not None and catalog.covers(known["axis_values"], given, superset=True)
         if known is not None and (axis_values is None or (allow_superset and covering)):
             given = {**known["axis_values"], **given}
             if allow_superset:
@@ -520,14 +519,6 @@ def _known(root: Path, params: Mapping[str, Any], *, needed: bool) -> dict[str, 
     if known is None and needed:
         raise catalog.missing_cache(root, cache_id)
     return known
-
-
-def _is_covered(known: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    values = known["axis_values"]
-    return all(
-        name in values and set(make_axis(name, vs).keys) <= set(canonical_many(values[name]))
-        for name, vs in asked.items()
-    )
 
 
 def _united(known: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
