@@ -211,6 +211,14 @@ def test_blocks_of_other_forms_have_other_trees(one: list[Any], two: list[Any]) 
     assert same(two, round_trip(two))
 
 
+def joined_arrays(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Return rows of both, in a foreign byte order too where they have one."""
+    dtype = one.dtype if one.dtype == two.dtype else np.result_type(one, two)
+    out = np.empty((len(one) + len(two), *one.shape[1:]), dtype)
+    np.concatenate((one, two), out=out)
+    return out
+
+
 @given(strategies.columns, strategies.columns)
 def test_rows_of_equal_forms_may_be_joined(one: list[Any], two: list[Any]) -> None:
     """Blocks whose trees and dtypes are equal decode as one, narrow columns widened."""
@@ -225,7 +233,7 @@ def test_rows_of_equal_forms_may_be_joined(one: list[Any], two: list[Any]) -> No
         joined[name] = array, other
     if first.tree != second.tree or not (first.pointwise and second.pointwise):
         return
-    arrays = {name: np.concatenate(pair) for name, pair in joined.items()}
+    arrays = {name: joined_arrays(*pair) for name, pair in joined.items()}
     assert same(one + two, decode(first.tree, arrays, len(one + two)))
 
 
@@ -410,6 +418,54 @@ def test_structured_dtypes_keep_their_layout() -> None:
     assert np.record is record.dtype.type
 
 
+@given(st.lists(st.text(st.characters(exclude_characters="\0"), max_size=200), min_size=1))
+def test_padding_is_bounded(values: list[str]) -> None:
+    """Strings of any lengths take a quarter more than their bytes, and 20 bytes each, at most."""
+    size = sum(len(value.encode("utf-8", "surrogatepass")) for value in values)
+    stored = sum(array.nbytes for array in encode(values).arrays.values())
+    assert stored <= 1.25 * size + 20 * len(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["é" * n for n in range(30)],
+        ["\U0001f600", "a", "", "\u20ac"],
+        ["\ud800", "\udc00", "é"],
+        ["a\0b", "\0a"],
+        ["a\0", "b"],
+        ["x" * n for n in range(0, 900, 7)] + ["é" * 300],
+        [2**70, -(2**70), 0, -1, 2**63],
+        [-(2**63) - 1] * 3,
+        [datetime.timedelta.max, datetime.timedelta.min],
+        [datetime.timedelta(days=106751991, hours=3), datetime.timedelta(days=-106751992, hours=21)],
+        [datetime.timedelta(microseconds=2**63 - 1), datetime.timedelta(microseconds=-(2**63) + 1)],
+        [datetime.datetime.min, datetime.datetime.max],
+        [datetime.date.min, datetime.date.max],
+    ],
+)
+def test_columns_at_the_edges_of_their_forms(values: list[Any]) -> None:
+    """Values at which a column takes another form, or just not yet, come back the same."""
+    assert same(values, round_trip(values))
+
+
+def test_zones_that_are_equal_stay_apart() -> None:
+    """Time zones that compare as equal have names of their own, in one column too."""
+    zones = [datetime.UTC, datetime.timezone(datetime.timedelta(0), "Z"), datetime.UTC]
+    times = [datetime.datetime(2020, 1, 1, tzinfo=zone) for zone in zones]
+    for values in (zones, times):
+        assert list(map(repr, values)) == list(map(repr, round_trip(values)))
+
+
+def test_strings_are_whole_characters() -> None:
+    """A string that begins or ends inside a character is an error, not the characters of two strings."""
+    tree = encode(["é", "e"]).tree
+    with pytest.raises(ChunkFormatError):
+        decode(tree, {"value": np.array([b"\xc3\0\0\0", b"\xa9\0\0\0"])}, 2)
+    with pytest.raises(ChunkFormatError):
+        decode(tree, {"value": np.array([b"e\xc3", b"\xa9e"])}, 2)
+
+
 # --- single arrays -------------------------------------------------------------------------------
 
 
@@ -463,6 +519,16 @@ def test_a_single_value_is_no_array_of_points() -> None:
     """An array without a leading axis is an error that says how to give it one."""
     with pytest.raises(EncodingError, match=r"\(n, \.\.\.\)"):
         encode_array(np.array(1.0))
+
+
+def test_unicode_takes_the_bytes_that_it_needs() -> None:
+    """A column of text beyond ASCII is not four times as wide as its characters."""
+    array = np.array(["läuft", "fertig", "für immer"])
+    encoded = encode_array(array)
+    restored = decode_array(through_json(encoded.tree), encoded.arrays)
+    assert array.dtype == restored.dtype
+    assert array.tolist() == restored.tolist()
+    assert encoded.arrays["output"].dtype == np.dtype("S10")
 
 
 # --- values that repeat an axis ------------------------------------------------------------------
@@ -757,6 +823,38 @@ def test_failing_registrations_are_named() -> None:
         decode(encoded.tree, encoded.arrays, 1)
     with pytest.raises(EncodingError, match="expected a class"):
         register_encoding("Base", str, str)  # type: ignore[arg-type]
+
+
+def test_objects_whose_attributes_differ_are_kept_apart() -> None:
+    """Objects of one class may have attributes of their own, or the same in another order."""
+    plain, more, turned = Plain(1, "a"), Plain(2, "b"), Plain(3, "c")
+    more.extra = 0.5  # type: ignore[attr-defined]
+    turned.__dict__ = {"y": "c", "x": 3}
+    for values in ([plain, plain], [plain, more], [plain, turned]):
+        assert list(map(vars, values)) == list(map(vars, round_trip(values)))
+
+
+def test_records_are_not_shared() -> None:
+    """Records that stand for one unknown member are objects of their own."""
+    encoded = encode([Colour.RED, Colour.RED])
+    name = f"{Colour.__module__}:{Colour.__qualname__}"
+    one, two = decode(renamed(encoded.tree, name, f"not.{name}"), encoded.arrays, 2)
+    one.fields["name"] = "changed"
+    assert {"name": "RED"} == two.fields
+
+
+def test_masked_arrays_are_not_imported_before_they_are_needed() -> None:
+    """Importing the encodings does not import what only some outputs need."""
+    code = """
+        import sys
+        import numpy
+        before = set(sys.modules)
+        import chunk_memo.disk.encoding
+        print("numpy.ma" in set(sys.modules) - before)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "False" == done.stdout.strip()
 
 
 # --- what is refused, and pickles ----------------------------------------------------------------

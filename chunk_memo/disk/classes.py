@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+import operator
 import sys
 import types
 import weakref
@@ -31,6 +32,7 @@ __all__ = [
     "register_encoding",
     "registration_for",
     "registration_named",
+    "take_all_apart",
     "take_apart",
 ]
 
@@ -272,6 +274,60 @@ def take_apart(value: Any) -> Parts:
     if isinstance(value, tuple):
         return _named_tuple_parts(name, value)
     return _dataclass_parts(name, value)
+
+
+def take_all_apart(values: list[Any]) -> tuple[tuple[str, str, tuple[str, ...]], list[list[Any]]] | None:
+    """Return the fields of objects of one class as columns, where all of them have the same fields.
+
+    Parameters
+    ----------
+    values : list
+        The objects, at least one.
+
+    Returns
+    -------
+    kind : tuple
+        Form, class name and field names, as in `Parts.kind`.
+    columns : list of list
+        For each field its value in every object. None instead of both where the objects differ.
+
+    Raises
+    ------
+    NoExactForm
+        If an object holds more, or less, than its fields.
+
+    Examples
+    --------
+    >>> take_all_apart([Record("shop:Order", {"count": 1}), Record("shop:Order", {"count": 2})])
+    (('dataclass', 'shop:Order', ('count',)), [[1, 2]])
+    """
+    first = take_apart(values[0])
+    columns = _columns_at_once(first, values)
+    if columns is not None:
+        return first.kind, columns
+    parts = list(map(take_apart, values))
+    if len({part.kind for part in parts}) > 1:
+        return None
+    return first.kind, list(map(list, zip(*(part.values for part in parts), strict=True)))
+
+
+def _columns_at_once(first: Parts, values: list[Any]) -> list[list[Any]] | None:
+    """Return columns taken without a look at each object, a tenth of the work; None where that may err."""
+    cls, names = type(values[0]), first.names
+    if issubclass(cls, enum.Enum):
+        found = {id(value): value for value in values}
+        parts = {key: take_apart(value) for key, value in found.items()}
+        if {part.kind for part in parts.values()} != {first.kind}:
+            return None
+        return [[parts[key].values[0] for key in map(id, values)]]
+    if first.form == "namedtuple" and not cls.__dictoffset__:
+        return list(map(list, zip(*values, strict=True))) if set(map(len, values)) == {len(names)} else None
+    if first.form == "dataclass" and cls is not Record and cls.__dictoffset__ and not _slots(cls):
+        rows = list(map(vars, values))
+        if "__orig_class__" in names or set(map(tuple, rows)) != {names}:
+            return None
+        return [list(map(operator.itemgetter(name), rows)) for name in names]
+    return None
 
 
 def _encoded(base: type, value: Any) -> Any:

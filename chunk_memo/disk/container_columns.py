@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,8 +131,9 @@ def _encode_entries(writer: ColumnWriter, values: list[dict[Any, Any]], path: st
 def _decode_entries(reader: ColumnReader, node: Node, count: int) -> list[Any]:
     keys = reader.column(node["keys"], count)
     contents = reader.column(node["values"], count)
-    pairs = zip(keys, contents, strict=True)
-    return [dict(zip(key, content, strict=True)) for key, content in pairs]
+    if not all(map(operator.eq, map(len, keys), map(len, contents))):
+        raise ChunkFormatError("'entries': expected as many values as keys")
+    return list(map(dict, map(zip, keys, contents)))
 
 
 def _key_token(key: Any) -> Any:
@@ -249,7 +250,8 @@ def _decode_sequences(reader: ColumnReader, node: Node, count: int) -> list[Any]
     if "lengths" in node:
         ends = ends_of(reader, node["lengths"], count)
         flat = reader.column(node["of"], ends[-1] if ends else 0)
-        return [make(flat[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
+        pairs = zip([0, *ends], ends, strict=False)
+        return [flat[a:b] for a, b in pairs] if make is list else [tuple(flat[a:b]) for a, b in pairs]
     size = node["size"]
     if not isinstance(size, int) or size < 1:
         raise ChunkFormatError(f"'size': expected a number from 1, got {size!r}")
@@ -279,15 +281,13 @@ def encode_objects(writer: ColumnWriter, values: list[Any], path: str) -> Node:
     dict
         The node.
     """
-    parts = list(map(classes.take_apart, values))
-    kinds = {part.kind for part in parts}
-    if len(kinds) > 1:
+    taken = classes.take_all_apart(values)
+    if taken is None:
         return encode_mix(writer, values, path)
-    form, class_name, names = kinds.pop()
-    columns = zip(*(part.values for part in parts), strict=True)
+    (form, class_name, names), columns = taken
     single = form in ("enum", "flag", "registered")
     children = [
-        writer.column(list(column), path if single else _below(path, name))
+        writer.column(column, path if single else _below(path, name))
         for name, column in zip(names, columns, strict=True)
     ]
     return {"k": "class", "form": form, "class": class_name, "names": list(names), "of": children}
@@ -300,7 +300,17 @@ def _decode_objects(reader: ColumnReader, node: Node, count: int) -> list[Any]:
         raise ChunkFormatError(f"'names': expected {len(columns)} names, got {node['names']!r}")
     if not columns:
         return [rebuild(()) for _ in range(count)]
+    if node["form"] == "enum" and len(columns) == 1:
+        return _members(columns[0], rebuild)
     return list(map(rebuild, zip(*columns, strict=True)))
+
+
+def _members(names: list[str], rebuild: Callable[..., Any]) -> list[Any]:
+    """Look each member up once; records that stand for unknown members are not to be shared."""
+    found = {name: rebuild((name,)) for name in set(names)}
+    if any(type(member) is classes.Record for member in found.values()):
+        return [rebuild((name,)) for name in names]
+    return list(map(found.__getitem__, names))
 
 
 # --- columns of several forms --------------------------------------------------------------------
@@ -357,8 +367,8 @@ def encode_mix(writer: ColumnWriter, values: list[Any], path: str) -> Node:
     forms = _forms_of(values)
     order = sorted(set(forms), key=_form_label)
     number = {form: position for position, form in enumerate(order)}
-    chosen = [number[form] for form in forms]
-    codes = np.array(chosen, np.int8 if len(order) < 128 else np.int32)
+    dtype = np.int8 if len(order) < 128 else np.int32
+    codes = np.fromiter(map(number.__getitem__, forms), dtype, len(values))
     dense = all(form[0] in _PADDING for form in order)
     node: Node = {"k": "mix", "codes": writer.put(path, codes, ".kind"), "dense": dense}
     named = sum(form[0] is not type(None) for form in order)
@@ -366,10 +376,10 @@ def encode_mix(writer: ColumnWriter, values: list[Any], path: str) -> Node:
     for position, form in enumerate(order):
         below = path if named == 1 else f"{path}:{form[0].__name__}"
         if dense:
-            pad = _PADDING[form[0]]
-            pairs = zip(values, chosen, strict=True)
-            column = [value if code == position else pad for value, code in pairs]
-            children.append(writer.column(column, below))
+            padded = values.copy()
+            for row in np.flatnonzero(codes != position).tolist():
+                padded[row] = _PADDING[form[0]]
+            children.append(writer.column(padded, below))
         else:
             rows = np.flatnonzero(codes == position).tolist()
             children.append(_encode_loose(writer, [values[row] for row in rows], below))
@@ -379,8 +389,7 @@ def encode_mix(writer: ColumnWriter, values: list[Any], path: str) -> Node:
 def _forms_of(values: list[Any]) -> list[tuple[Any, ...]]:
     types = list(map(type, values))
     if set(types) <= _PADDING.keys():
-        scalars = {cls: (cls,) for cls in _PADDING}
-        return [scalars[cls] for cls in types]
+        return list(zip(types, strict=True))
     forms = list(map(form_of, values))
     if len({form for form in forms if form[0] is dict}) > _MAX_FORMS:
         return [(dict,) if form[0] is dict else form for form in forms]
@@ -398,19 +407,33 @@ def _form_label(form: tuple[Any, ...]) -> str:
     return f"{form[0].__module__}:{form[0].__qualname__}:{form[1:]!r}"
 
 
+def _take_codes(reader: ColumnReader, name: Any, count: int, limit: int) -> np.ndarray:
+    codes = reader.take(name, count, "iu").astype(np.int64)
+    if count and not 0 <= codes.min() <= codes.max() < limit:
+        raise ChunkFormatError(f"{name!r}: expected numbers below {limit}")
+    return codes
+
+
 def _decode_mix(reader: ColumnReader, node: Node, count: int) -> list[Any]:
-    codes = reader.take(node["codes"], count, "iu").astype(np.int64)
     children = node["of"]
-    if count and not 0 <= codes.min() <= codes.max() < len(children):
-        raise ChunkFormatError(f"{node['codes']!r}: expected numbers below {len(children)}")
-    chosen = codes.tolist()
-    if node["dense"]:
-        columns = [reader.column(child, count) for child in children]
-        return [columns[code][row] for row, code in enumerate(chosen)]
+    codes = _take_codes(reader, node["codes"], count, len(children))
     counts = np.bincount(codes, minlength=len(children)).tolist()
+    if node["dense"]:
+        return _merge_dense([reader.column(child, count) for child in children], codes, counts)
     pairs = zip(children, counts, strict=True)
     queues = [iter(reader.column(child, size)) for child, size in pairs]
-    return [next(queues[code]) for code in chosen]
+    return [next(queues[code]) for code in codes.tolist()]
+
+
+def _merge_dense(columns: list[list[Any]], codes: np.ndarray, counts: list[int]) -> list[Any]:
+    """Return the most frequent column with the others' rows put into it."""
+    most = counts.index(max(counts))
+    merged = columns[most]
+    for code, column in enumerate(columns):
+        if code != most:
+            for row in np.flatnonzero(codes == code).tolist():
+                merged[row] = column[row]
+    return merged
 
 
 # --- the tables ----------------------------------------------------------------------------------

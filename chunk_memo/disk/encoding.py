@@ -23,6 +23,8 @@ import contextlib
 import datetime
 import enum
 import gc
+import itertools
+import operator
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -466,8 +468,13 @@ _BUILTIN = (
 
 def _converting(converter: converters.Converter) -> ColumnEncoder:
     def encode_converted(writer: ColumnWriter, values: list[Any], path: str) -> Node:
-        plain = list(map(converter.plain, values))
-        return {"k": "as", "as": converter.kind, "of": writer.column(plain, path)}
+        node: Node = {"k": "as", "as": converter.kind}
+        plain = converter.plain_values(values)
+        if not converter.parts:
+            return {**node, "of": writer.column(plain, path)}
+        pairs = zip(converter.parts, zip(*plain, strict=True), strict=True)
+        stem = f"{path}/" if path else ""
+        return {**node, "parts": [writer.column(list(column), stem + name) for name, column in pairs]}
 
     return encode_converted
 
@@ -478,11 +485,15 @@ def _decode_converted(reader: ColumnReader, node: Node, count: int) -> list[Any]
     converter = converter or frames_encoding.table_converter_of_kind(kind)
     if converter is None:
         raise ChunkFormatError(f"'as': expected a known kind of object, got {kind!r}")
-    return list(map(converter.restore, reader.column(node["of"], count)))
+    children = node["parts"] if converter.parts else [node["of"]]
+    if len(children) != max(1, len(converter.parts)):
+        raise ChunkFormatError(f"{kind!r}: expected the parts {converter.parts}, got {len(children)}")
+    return converter.restored_values(*(reader.column(child, count) for child in children))
 
 
 def _encode_datetimes(writer: ColumnWriter, values: list[Any], path: str) -> Node:
-    if all(value.tzinfo is None and not value.fold for value in values):
+    zones, folds = (map(operator.attrgetter(name), values) for name in ("tzinfo", "fold"))
+    if all(map(operator.is_, zones, itertools.repeat(None))) and not any(folds):
         return LEAF_ENCODERS[type(values[0])](writer, values, path)
     return _converting(converters.ZONED)(writer, values, path)
 
