@@ -557,7 +557,7 @@ def test_a_closure_that_holds_its_own_function_ends(load: Load) -> None:
     assert 6 == len({*ones, *(identify_function(f).digest for f in make(2))})
 
 
-def test_modules_in_closures_count_by_name_and_version(load: Load) -> None:
+def test_modules_in_closures_count_by_name(load: Load) -> None:
     """An import in an enclosing function needs no note."""
     make = load(CLOSURE, "make")
     found = [identify_function(make(module)) for module in (np, json, json)]
@@ -605,7 +605,7 @@ def test_notes_of_inner_functions_are_those_of_the_outer_one(load: Load) -> None
         identity = identify_function(make(make(threading.Lock())))
     assert 1 == len(caught)
     assert (
-        "closure variable 'a': the function 'make.<locals>.f': closure variable 'a': "
+        "the function 'make.<locals>.f': closure variable 'a': "
         "an object of type '_thread.lock' counts by its type only",
     ) == identity.notes
 
@@ -674,13 +674,22 @@ class Runner:
 
 @pytest.mark.parametrize(
     "wrap",
-    [wrapped, functools.lru_cache, Compiled, staticmethod, lambda func: wrapped(Compiled(func))],
+    [functools.lru_cache, functools.cache, Compiled, staticmethod, lambda func: functools.cache(Compiled(func))],
 )
 def test_wrappers_are_seen_through(wrap: Any) -> None:
-    """A wrapper changes neither what is found underneath nor the identity."""
+    """A wrapper of another package changes neither what is found underneath nor the identity."""
     assert plain is unwrap(wrap(plain))
     assert identify_function(plain).digest == identify_function(wrap(plain)).digest
     assert digest(plain) == digest(wrap(plain)) or wrap is staticmethod
+
+
+def test_wrappers_of_the_project_count() -> None:
+    """What a wrapper does that was written beside the function is part of what the function does."""
+    assert plain is unwrap(wrapped(plain))
+    assert identify_function(plain).digest != identify_function(wrapped(plain)).digest
+    assert ("plain", "source") == (identify_function(wrapped(plain)).qualname, identify_function(plain).basis)
+    names = [part.name for part in identify_function(wrapped(plain)).parts]
+    assert {"plain", "wrapped.<locals>.wrapper"} <= {*names}
 
 
 def test_a_wrapper_that_wraps_itself_ends() -> None:
@@ -744,13 +753,14 @@ def test_compiled_functions_count_by_name() -> None:
         "b".upper,
         dict.fromkeys,
         collections.OrderedDict.fromkeys,
-        Runner,
+        collections.OrderedDict,
         json.loads,
     ]
     elsewhere = type("int", (), {"__module__": "elsewhere", "__qualname__": "int"})
     found = [identify_function(func) for func in (*funcs[:-1], elsewhere, funcs[-1])]
     assert len(found) == len({identity.digest for identity in found})
-    assert {"name"} == {identity.basis for identity in found[:-1]}
+    assert {"name"} == {identity.basis for identity in found[:-2]}
+    assert ["contents", "source"] == [identity.basis for identity in found[-2:]], "the project's, and Python's"
     assert ("len", "builtins") == (found[0].qualname, found[0].module)
     assert ("sin", "numpy") == (found[2].qualname, found[2].module)
     assert FunctionIdentity is type(found[0])

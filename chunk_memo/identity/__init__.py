@@ -32,16 +32,22 @@ from chunk_memo.identity.digests import digest, digest_of_bytes, params_to_cache
 from chunk_memo.identity.functions import SCHEME, FunctionIdentity, unwrap
 from chunk_memo.identity.grammar import Opaque, normalize
 from chunk_memo.identity.jsonable import from_jsonable, to_jsonable
+from chunk_memo.identity.parts import Explanation, Part, differences
+from chunk_memo.identity.project import OutOfReach
 from chunk_memo.identity.walk import MAX_DEPTH
 
 __all__ = [
     "MAX_DEPTH",
     "SCHEME",
+    "Explanation",
     "FunctionIdentity",
     "Opaque",
+    "OutOfReach",
+    "Part",
     "canonical_bytes",
     "canonical_many",
     "decode_canonical",
+    "differences",
     "digest",
     "digest_of_bytes",
     "from_jsonable",

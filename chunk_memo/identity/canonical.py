@@ -9,8 +9,10 @@ from __future__ import annotations
 import builtins
 import enum
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
+
+import numpy as np
 
 from chunk_memo.errors import IdentityError
 from chunk_memo.identity.arrays import (
@@ -28,8 +30,8 @@ from chunk_memo.identity.functions import (
     identify,
     unwrap,
 )
-from chunk_memo.identity.grammar import LEAVES, packed, record
-from chunk_memo.identity.instances import encode_class, encode_enum, encoder_of_instance
+from chunk_memo.identity.grammar import LEAVES, packed, record, short_texts
+from chunk_memo.identity.instances import encode_class, encode_enum, encode_plain_instance, encoder_of_instance
 from chunk_memo.identity.tables import TABLE_ENCODERS
 from chunk_memo.identity.walk import (
     IDENTITY_METHOD,
@@ -39,7 +41,6 @@ from chunk_memo.identity.walk import (
     class_name,
     encode,
     encode_at,
-    encode_unknown,
 )
 
 __all__ = ["canonical_bytes", "canonical_many", "identify_function", "register_identity"]
@@ -121,22 +122,33 @@ def canonical_many(values: Sequence[Any], name: str = "values") -> list[bytes]:
     if len(kinds) == 1:
         numbers = packed(values, *kinds)
         if numbers is not None:
-            return [numbers[at : at + 9] for at in range(0, len(numbers), 9)]
+            return list(np.frombuffer(numbers, "V9").tolist()) if numbers else []
+    if kinds == {str} and (texts := short_texts(values)) is not None:
+        return texts
     if kinds <= LEAVES.keys():
         return [LEAVES[type(value)](value) for value in values]
     return [canonical_bytes(value, f"{name}[{at}]") for at, value in enumerate(values)]
 
 
-def identify_function(func: Callable[..., Any]) -> FunctionIdentity:
-    """Return what a function is known by: its name, its code, its defaults and its closure.
+def identify_function(
+    func: Callable[..., Any], *, depends_on: Iterable[Any] = (), warn: bool = True
+) -> FunctionIdentity:
+    """Return what a function is known by: its name, its code, and what it reaches in its project.
 
-    Comments, docstrings, annotations, decorators, the module and the place in the file do not
-    count. Wrappers are seen through; what a partial or a method has bound counts.
+    That is its defaults, its closure, and by name: module-level constants, functions and classes that
+    lie neither in the standard library nor among installed packages, and what these reach in turn.
+    Comments, docstrings, annotations, the module and the place in the file do not count. Wrappers of
+    other packages are seen through; what a partial or a method has bound counts.
 
     Parameters
     ----------
     func : callable
         A function, a lambda, a method, a partial, a builtin or a class.
+    depends_on : iterable, optional
+        What else its results depend on: functions, classes, modules, and files as `pathlib.Path`. A
+        module counts wherever it lies.
+    warn : bool, default True
+        Whether an `IdentityWarning` tells what counts by its type only.
 
     Returns
     -------
@@ -146,12 +158,13 @@ def identify_function(func: Callable[..., Any]) -> FunctionIdentity:
     Raises
     ------
     IdentityError
-        `func` is not callable, or a callable object without an identity.
+        `func` is not callable, or a callable object without an identity; or `depends_on` holds
+        something else, or a file that cannot be read.
 
     Warns
     -----
     IdentityWarning
-        Something in closure or defaults counts by its type only; once per function.
+        Something in closure, defaults or constants counts by its type only; once per function.
 
     Examples
     --------
@@ -161,7 +174,7 @@ def identify_function(func: Callable[..., Any]) -> FunctionIdentity:
     True
     """
     try:
-        return identify(func, Walk(_encoder_of))
+        return identify(func, _encoder_of, depends_on, warn=warn)
     except Unidentified as trouble:
         raise IdentityError(trouble.message("func")) from None
 
@@ -248,16 +261,16 @@ def _encoder_by_kind(value: Any) -> Encoder:
         return by_recipe
     if callable(value) and isinstance(unwrap(value), types.FunctionType):
         return encode_function
-    return encode_unknown
+    return encode_plain_instance
 
 
 def _by_method(value: Any, walk: Walk) -> bytes:
     inner = encode_at(getattr(type(value), IDENTITY_METHOD)(value), walk, f".{IDENTITY_METHOD}()")
-    return record("identity", [class_name(type(value), walk.home), inner])
+    return record("identity", [class_name(type(value), walk), inner])
 
 
 def _by_registration(value: Any, walk: Walk) -> bytes:
     function = next(_REGISTERED[base] for base in type(value).__mro__ if base in _REGISTERED)
     step = f" (by the function registered for '{type(value).__name__}')"
     inner = encode_at(function(value), walk, step)
-    return record("identity", [class_name(type(value), walk.home), inner])
+    return record("identity", [class_name(type(value), walk), inner])

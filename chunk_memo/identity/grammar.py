@@ -44,6 +44,7 @@ __all__ = [
     "normalize",
     "packed",
     "record",
+    "short_texts",
     "simple",
     "size",
     "text",
@@ -53,6 +54,7 @@ FEW: Final = 32
 """Below this number of values NumPy's overhead exceeds what it saves."""
 
 _ONE_BYTE: Final = [bytes([n]) for n in range(255)]
+_SHORT_TEXT: Final = [b"s" + size for size in _ONE_BYTE]
 _TAGGED_FLOAT: Final = struct.Struct("<cd")
 _TAGGED_INT: Final = struct.Struct("<cq")
 _TAGGED_COMPLEX: Final = struct.Struct("<cdd")
@@ -117,6 +119,26 @@ def text(value: str) -> bytes:
     """
     data = value.encode("utf-8", "surrogatepass")
     return b"s" + size(len(data)) + data
+
+
+def short_texts(values: Sequence[str]) -> list[bytes] | None:
+    """Return the encodings of many short texts, of which most time goes into one call for each.
+
+    Parameters
+    ----------
+    values : sequence of str
+        The texts.
+
+    Returns
+    -------
+    list of bytes or None
+        None where one is long, or has a lone surrogate.
+    """
+    try:
+        encoded = [value.encode() for value in values]
+        return [_SHORT_TEXT[len(data)] + data for data in encoded]
+    except (IndexError, UnicodeEncodeError):
+        return None
 
 
 def constant(name: str) -> bytes:

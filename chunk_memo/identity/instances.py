@@ -6,22 +6,25 @@ the class overrides is passed by.
 
 from __future__ import annotations
 
+import abc
 import collections
 import dataclasses
 import enum
 from collections.abc import Callable, Iterable, Iterator
 from types import MemberDescriptorType
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol
 
 from chunk_memo.identity.grammar import constant, leaf_tuple, record, text
 from chunk_memo.identity.walk import Encoder, Walk, class_name, encode, encode_at, encode_unknown
 
 __all__ = [
+    "BY_ATTRIBUTES",
     "UNSET",
     "base_of",
     "encode_class",
     "encode_enum",
     "encode_fields",
+    "encode_plain_instance",
     "encoder_of_instance",
     "slots_of",
 ]
@@ -45,7 +48,7 @@ def encode_class(value: type, walk: Walk) -> bytes:
     bytes
         The canonical bytes.
     """
-    return record("class", [class_name(value, walk.home)])
+    return record("class", [class_name(value, walk)])
 
 
 def encode_enum(value: enum.Enum, walk: Walk) -> bytes:
@@ -68,7 +71,7 @@ def encode_enum(value: enum.Enum, walk: Walk) -> bytes:
     declared = kind.__members__.get(name) if name is not None else None
     # a combination of flags has no name of its own that all Pythons agree on
     member = text(name or "") if declared is value else encode(value.value, walk)
-    return record("enum", [class_name(kind, walk.home), member])
+    return record("enum", [class_name(kind, walk), member])
 
 
 def encode_fields(value: Any, names: Iterable[str], kind: str, walk: Walk) -> bytes:
@@ -90,7 +93,7 @@ def encode_fields(value: Any, names: Iterable[str], kind: str, walk: Walk) -> by
     bytes
         The canonical bytes.
     """
-    parts = [class_name(type(value), walk.home)]
+    parts = [class_name(type(value), walk)]
     for name in names:
         parts.append(text(name))
         try:
@@ -129,6 +132,32 @@ def encoder_of_instance(value: Any) -> Encoder | None:
     return None
 
 
+def encode_plain_instance(value: Any, walk: Walk) -> bytes:
+    """Encode an instance of classes whose code is followed, by its class and its attributes.
+
+    Parameters
+    ----------
+    value : object
+        The instance.
+    walk : Walk
+        Where the encoding stands; one that follows no code knows too little of the class.
+
+    Returns
+    -------
+    bytes
+        The canonical bytes, where all that the classes do is known.
+    """
+    reach = walk.reach
+    kinds = [kind for kind in type(value).__mro__ if kind not in _EMPTY]
+    if reach is None or not kinds or any(reach(kind) is None for kind in kinds):
+        return encode_unknown(value, walk)
+    return record("instance", [class_name(type(value), walk), encode_at(_state(value), walk, ".__dict__")])
+
+
+_EMPTY: Final = (object, abc.ABC, Generic, Protocol)
+"""Classes that add nothing to their instances."""
+
+
 def _dataclass(value: Any, walk: Walk) -> bytes:
     names = [field.name for field in dataclasses.fields(value)]
     return encode_fields(value, names, "dataclass", walk)
@@ -139,10 +168,14 @@ def _attrs(value: Any, walk: Walk) -> bytes:
     return encode_fields(value, names, "attrs", walk)
 
 
+BY_ATTRIBUTES: Final[frozenset[Encoder]] = frozenset({encode_plain_instance, _dataclass, _attrs})
+"""The encoders that look at an instance's class and attributes, and at nothing else."""
+
+
 def _namedtuple(value: Any, walk: Walk) -> bytes:
     names = leaf_tuple(value._fields)
     parts = [encode_at(part, walk, f".{name}") for name, part in zip(value._fields, value, strict=True)]
-    return record("namedtuple", [class_name(type(value), walk.home), names, *parts])
+    return record("namedtuple", [class_name(type(value), walk), names, *parts])
 
 
 # --- subclasses of plain types -------------------------------------------------------------------
@@ -189,7 +222,7 @@ def _subclass(value: Any, walk: Walk) -> bytes:
     assert base is not None
     plain = _BASES[base](value)
     state = encode_at(_state(value), walk, ".__dict__")
-    return record("subclass", [class_name(kind, walk.home), encode(plain, walk), state])
+    return record("subclass", [class_name(kind, walk), encode(plain, walk), state])
 
 
 def _state(value: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from typing import Any, Final
 
@@ -101,6 +100,8 @@ def _jsonable(value: Any) -> Any:
         or (kind is str and _is_unicode(value))
     ):
         return value
+    import base64
+
     data = base64.b64encode(canonical_bytes(value)).decode()
     return {_JSON_TAG: data, "repr": short(value)}
 
@@ -111,6 +112,8 @@ def _is_unicode(text: str) -> bool:
 
 
 def _from_tagged(data: Any) -> Any:
+    import base64
+
     try:
         return decode_canonical(base64.b64decode(data, validate=True))
     except (TypeError, ValueError) as error:

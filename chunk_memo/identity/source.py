@@ -8,20 +8,20 @@ its equal among the code objects that come out.
 from __future__ import annotations
 
 import ast
-import functools
 import linecache
 import textwrap
 import threading
 import types
 import warnings
+from collections import deque
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from chunk_memo.identity.grammar import leaf, leaf_tuple, record, text
 from chunk_memo.identity.syntax import FunctionNode
 from chunk_memo.identity.walk import Walk, encode
 
-__all__ = ["COMPILING", "Written", "code_bytes", "written_form"]
+__all__ = ["COMPILING", "Written", "code_bytes", "written_fields", "written_form"]
 
 COMPILING: Final = threading.Lock()
 """To be held where warnings are caught while something is compiled: that changes what all threads see."""
@@ -71,9 +71,15 @@ class Written(NamedTuple):
 class _Module(NamedTuple):
     """A source text: its functions as trees, and what they compile to."""
 
+    source: str
+    """the text"""
+    lines: list[str]
+    """its lines"""
     nodes: dict[tuple[str, int], list[FunctionNode]]
     """by name and first line; only lambdas can share both"""
     codes: dict[str, list[types.CodeType]]
+    """by qualified name"""
+    classes: dict[str, list[ast.ClassDef]]
     """by qualified name"""
 
 
@@ -93,25 +99,70 @@ def written_form(func: types.FunctionType, walk: Walk) -> Written | None:
         None where there is no text, or one that compiles to something else.
     """
     code = func.__code__
-    linecache.checkcache(code.co_filename)
-    source = "".join(linecache.getlines(code.co_filename, func.__globals__))
-    if not source:
-        return None
-    try:
-        with COMPILING:
-            module = _compiled(source, code.co_flags & _FUTURE_FLAGS)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    module = _module(code.co_filename, func.__globals__, code.co_flags & _FUTURE_FLAGS)
+    if module is None:
         return None
     twin = _twin(code, module.codes.get(code.co_qualname, []), walk)
     if twin is None:
         return None
     nodes = module.nodes.get((twin.co_name, twin.co_firstlineno), [])
     node = nodes[0] if len(nodes) == 1 else _node_of(twin, nodes)
-    return None if node is None else Written(node, _segment(node, source))
+    return None if node is None else Written(node, _segment(node, module))
+
+
+def written_fields(filename: str, space: dict[str, Any], qualname: str) -> dict[str, ast.expr] | None:
+    """Return the annotations of a class's body, where its text is there and tells one class.
+
+    Parameters
+    ----------
+    filename : str
+        Where the class should stand.
+    space : dict
+        The globals of its module.
+    qualname : str
+        Its qualified name.
+
+    Returns
+    -------
+    dict or None
+        The last annotation of each name; None where there is no text, or not just one such class.
+    """
+    module = _module(filename, space, 0)
+    nodes = [] if module is None else module.classes.get(qualname, [])
+    if len(nodes) != 1:
+        return None
+    fields = [each for each in nodes[0].body if isinstance(each, ast.AnnAssign)]
+    return {each.target.id: each.annotation for each in fields if isinstance(each.target, ast.Name)}
+
+
+def _module(filename: str, space: dict[str, Any], flags: int) -> _Module | None:
+    """Return what the text of a file compiles to, if it does."""
+    linecache.checkcache(filename)
+    lines = linecache.getlines(filename, space)
+    if not lines:
+        return None
+    known = _compiled_lines.get((filename, flags))
+    if known is not None and known[0] is lines:  # linecache makes a new list of a file that has changed
+        return known[1]
+    try:
+        with COMPILING:
+            module: _Module | None = _compiled("".join(lines), flags)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        module = None
+    while len(_compiled_lines) >= _MOST_FILES:
+        _compiled_lines.pop(next(iter(_compiled_lines)), None)
+    _compiled_lines[filename, flags] = lines, module
+    return module
+
+
+_MOST_FILES: Final = 256
+_compiled_lines: Final[dict[tuple[str, int], tuple[list[str], _Module | None]]] = {}
 
 
 def _twin(code: types.CodeType, compiled: list[types.CodeType], walk: Walk) -> types.CodeType | None:
     """Return the code object that equals one that runs, at its place if several do."""
+    if len(compiled) == 1 and compiled[0] == code:  # strict, and quick
+        return compiled[0]
     wanted = code_bytes(code, walk)
     places = set(code.co_positions())
 
@@ -147,7 +198,6 @@ def _body_span(node: FunctionNode) -> tuple[tuple[int, int], tuple[int, int], Fu
     return start, (last.end_lineno or 0, last.end_col_offset or 0), node
 
 
-@functools.lru_cache(maxsize=8)
 def _compiled(source: str, flags: int) -> _Module:
     flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT  # notebooks await in cells
     with warnings.catch_warnings():
@@ -155,22 +205,43 @@ def _compiled(source: str, flags: int) -> _Module:
         tree = compile(source, "<source>", "exec", flags | ast.PyCF_ONLY_AST, dont_inherit=True)
         module = compile(tree, "<source>", "exec", flags, dont_inherit=True)
     nodes: dict[tuple[str, int], list[FunctionNode]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, FunctionNode):
-            # a code object's first line is that of its first decorator, if there is one
-            first = [node, *getattr(node, "decorator_list", [])][:2][-1]
-            key = getattr(node, "name", "<lambda>"), first.lineno
-            nodes.setdefault(key, []).append(node)
+    classes: dict[str, list[ast.ClassDef]] = {}
+    for node, prefix in _definitions(tree, lambdas="lambda" in source):
+        if isinstance(node, ast.ClassDef):
+            classes.setdefault(prefix + node.name, []).append(node)
+            continue
+        # a code object's first line is that of its first decorator, if there is one
+        first = [node, *getattr(node, "decorator_list", [])][:2][-1]
+        key = getattr(node, "name", "<lambda>"), first.lineno
+        nodes.setdefault(key, []).append(node)
     codes: dict[str, list[types.CodeType]] = {}
     for code in _code_tree(module):
         codes.setdefault(code.co_qualname, []).append(code)
-    return _Module(nodes, codes)
+    return _Module(source, source.split("\n"), nodes, codes, classes)
 
 
-def _segment(node: FunctionNode, source: str) -> str:
+def _definitions(tree: ast.AST, *, lambdas: bool) -> Iterator[tuple[FunctionNode | ast.ClassDef, str]]:
+    """Yield functions and classes, each with what stands before its name in its qualified name."""
+    wanted = ast.AST if lambdas else (ast.stmt, ast.ExceptHandler, ast.match_case)  # no other holds a def
+    waiting: deque[tuple[ast.AST, str]] = deque([(tree, "")])
+    while waiting:
+        node, prefix = waiting.popleft()
+        if isinstance(node, FunctionNode | ast.ClassDef):
+            yield node, prefix
+            within = "." if isinstance(node, ast.ClassDef) else ".<locals>."
+            prefix += getattr(node, "name", "<lambda>") + within
+        for name in node._fields:
+            child = getattr(node, name, None)
+            if isinstance(child, list):
+                waiting.extend([(each, prefix) for each in child if isinstance(each, wanted)])
+            elif isinstance(child, wanted) and not isinstance(child, ast.expr_context):
+                waiting.append((child, prefix))
+
+
+def _segment(node: FunctionNode, module: _Module) -> str:
     if isinstance(node, ast.Lambda):
-        return ast.get_source_segment(source, node) or ""
-    lines = source.split("\n")[node.lineno - 1 : node.end_lineno]
+        return ast.get_source_segment(module.source, node) or ""
+    lines = module.lines[node.lineno - 1 : node.end_lineno]
     return textwrap.dedent("\n".join(lines))
 
 

@@ -7,11 +7,13 @@ when the function is there, and counts by its value.
 from __future__ import annotations
 
 import ast
+import functools
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from chunk_memo.identity.grammar import leaf, leaf_tuple, size
+from chunk_memo.identity.grammar import LEAVES, leaf, leaf_tuple, size
 
-__all__ = ["FunctionNode", "tree_bytes"]
+__all__ = ["FunctionNode", "expression_bytes", "tree_bytes"]
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 """The tree of a function."""
@@ -43,21 +45,75 @@ def tree_bytes(node: FunctionNode) -> bytes:
     >>> tree_bytes(one) == tree_bytes(two)
     True
     """
-    declared = _declared(node)
+    return _tree_bytes(_Top(node), functools.cache(functools.partial(_declared, node)))
+
+
+def expression_bytes(node: ast.expr) -> bytes:
+    """Return the encoding of an expression's tree, such as the annotation of a class's field.
+
+    Parameters
+    ----------
+    node : syntax tree
+        The expression; of a str that holds one, the expression counts.
+
+    Returns
+    -------
+    bytes
+        As `tree_bytes`.
+    """
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        try:
+            node = ast.parse(node.value.strip(), mode="eval").body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            pass
+    return _tree_bytes(node, set)
+
+
+def _tree_bytes(node: ast.AST | _Top, declared: _Declared) -> bytes:
     out: list[bytes] = []
-    stack: list[tuple[Any, bool]] = [(_Top(node), False)]
+    stack: list[tuple[Any, bool]] = [(node, False)]
     while stack:
         item, in_class = stack.pop()
-        if isinstance(item, list):
+        kind = type(item)
+        if kind is list:
             out.append(b"l" + size(len(item)))
-            stack.extend((each, in_class) for each in reversed(item))
-        elif isinstance(item, ast.AST | _Top):
-            name, fields, in_class = _node(item, in_class, declared)
-            out.append(b"(" + leaf_tuple((name, *(field for field, _ in fields))))
-            stack.extend((each, in_class) for _, each in reversed(fields))
-        else:
+            stack.extend([(each, in_class) for each in reversed(item)])
+            continue
+        if kind in LEAVES:
             out.append(leaf(item))
+            continue
+        if (names := _plain_names(kind)) is not None:  # nearly all; a digest takes as long as this takes
+            fields = [(n, value) for n in names if (value := getattr(item, n, None)) is not None and value != []]
+            name = kind.__name__
+        else:
+            name, fields, in_class = _node(item, in_class, declared)
+        out.append(_head(name, tuple([field for field, _ in fields])))
+        stack.extend([(value, in_class) for _, value in reversed(fields)])
     return b"".join(out)
+
+
+@functools.cache
+def _head(name: str, fields: tuple[str, ...]) -> bytes:
+    return b"(" + leaf_tuple((name, *fields))
+
+
+def _plain_names(kind: type) -> tuple[str, ...] | None:
+    """Return the fields of a node of which all count as they are; None for other nodes."""
+    if kind not in _PLAIN_NAMES:
+        names = tuple(name for name in getattr(kind, "_fields", ()) if name not in _IGNORED_FIELDS)
+        bodies = {"body", "orelse", "finalbody"} & {*names}
+        plain = issubclass(kind, ast.AST) and not issubclass(kind, _SPECIAL) and not bodies
+        _PLAIN_NAMES[kind] = names if plain else None
+    return _PLAIN_NAMES[kind]
+
+
+_PLAIN_NAMES: Final[dict[type, tuple[str, ...] | None]] = {}
+
+_SPECIAL: Final = (ast.arg, ast.AnnAssign, ast.Constant, ast.JoinedStr, ast.FormattedValue)
+"""Nodes of which something is left out, beside those that have a body."""
+
+_Declared = Callable[[], set[str]]
+"""Returns the names that are local anyway; seldom called, as it goes through the whole tree."""
 
 
 def _declared(node: FunctionNode) -> set[str]:
@@ -81,7 +137,7 @@ class _Top(NamedTuple):
 _Fields = list[tuple[str, Any]]
 
 
-def _node(item: ast.AST | _Top, in_class: bool, declared: set[str]) -> tuple[str, _Fields, bool]:
+def _node(item: ast.AST | _Top, in_class: bool, declared: _Declared) -> tuple[str, _Fields, bool]:
     """Return a node's name, the fields that count, and whether they lie in a class's body."""
     if isinstance(item, _Top):
         args = [(name, value) for name, value in _plain_fields(item.node.args) if "defaults" not in name]
@@ -118,7 +174,7 @@ def _plain_fields(node: ast.AST) -> _Fields:
     ]
 
 
-def _tidied(node: ast.AST, name: str, value: Any, declared: set[str], in_class: bool) -> Any:
+def _tidied(node: ast.AST, name: str, value: Any, declared: _Declared, in_class: bool) -> Any:
     """Return a field without docstrings, and without bare annotations that declare nothing new."""
     if not isinstance(value, list) or name not in ("body", "orelse", "finalbody"):
         return value
@@ -128,7 +184,7 @@ def _tidied(node: ast.AST, name: str, value: Any, declared: set[str], in_class: 
     return _without_annotations(value, declared, in_class)
 
 
-def _body(statements: list[ast.stmt], declared: set[str], in_class: bool) -> list[ast.stmt]:
+def _body(statements: list[ast.stmt], declared: _Declared, in_class: bool) -> list[ast.stmt]:
     first = statements[0] if statements else None
     if (
         isinstance(first, ast.Expr)
@@ -139,7 +195,7 @@ def _body(statements: list[ast.stmt], declared: set[str], in_class: bool) -> lis
     return _without_annotations(statements, declared, in_class)
 
 
-def _without_annotations(statements: list[ast.stmt], declared: set[str], in_class: bool) -> list[ast.stmt]:
+def _without_annotations(statements: list[ast.stmt], declared: _Declared, in_class: bool) -> list[ast.stmt]:
     kept = [
         each
         for each in statements
@@ -148,7 +204,7 @@ def _without_annotations(statements: list[ast.stmt], declared: set[str], in_clas
             isinstance(each, ast.AnnAssign)
             and each.value is None
             and isinstance(each.target, ast.Name)
-            and each.target.id in declared
+            and each.target.id in declared()
         )
     ]
     return kept or [ast.Pass()]

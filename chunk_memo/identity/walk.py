@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Final
 
-from chunk_memo.identity.grammar import LEAVES, leaf, record, text
+from chunk_memo.identity.grammar import LEAVES, record, text
 
 __all__ = [
     "IDENTITY_METHOD",
@@ -77,12 +77,10 @@ class Walk:
     """finds the encoder of a value that is not plain"""
     active: list[int] = dataclasses.field(default_factory=list)
     """ids of the containers that the present value lies in"""
-    functions: tuple[Any, ...] = ()
-    """the functions whose identity is being taken, outermost first"""
-    home: str | None = None
-    """module of the outermost function; classes of that module are named without it"""
     notes: list[str] | None = None
     """where what has no identity counts by its type, and is noted here; None refuses it"""
+    reach: Callable[[Any], bytes | None] | None = None
+    """what stands for a function, class or module that some code reaches; None where no code is looked at"""
 
 
 Encoder = Callable[[Any, Walk], bytes]
@@ -205,11 +203,11 @@ def refuse(value: Any, walk: Walk, reason: str) -> bytes:
     if walk.notes is None:
         raise Unidentified(reason)
     walk.notes.append(f"an object of type '{type_name(type(value))}' counts by its type only")
-    return record("type only", [class_name(type(value), walk.home)])
+    return record("type only", [class_name(type(value), walk)])
 
 
 def encode_unknown(value: Any, walk: Walk) -> bytes:
-    """Encode a value that no encoder knows: a module by its name in a closure; else refuse.
+    """Encode a value that no encoder knows: a module by what code reaches of it; else refuse.
 
     Parameters
     ----------
@@ -230,8 +228,9 @@ def encode_unknown(value: Any, walk: Walk) -> bytes:
     """
     name = type_name(type(value))
     if isinstance(value, types.ModuleType):
-        if walk.notes is not None:
-            return record("module", [text(value.__name__), leaf(version_of(value.__name__))])
+        reached = walk.reach(value) if walk.reach is not None else None
+        if reached is not None:
+            return reached
         reason = (
             f"expected plain data, got the module '{value.__name__}'; pass its name, or the values that matter"
         )
@@ -248,23 +247,25 @@ def encode_unknown(value: Any, walk: Walk) -> bytes:
 # --- names ---------------------------------------------------------------------------------------
 
 
-def class_name(kind: type, home: str | None) -> bytes:
-    """Return the encoded name of a class, without its module where a function lives there.
+def class_name(kind: type, walk: Walk | None = None) -> bytes:
+    """Return what stands for a class: its name, or what some code reaches with it.
 
     Parameters
     ----------
     kind : type
         The class.
-    home : str or None
-        The module to leave out.
+    walk : Walk, optional
+        Where the encoding stands; a walk that follows code knows the project's classes by theirs.
 
     Returns
     -------
     bytes
-        The encoding of a tuple of module and qualified name.
+        The encoding of a tuple of module and qualified name, or that of the code.
     """
-    module = "" if kind.__module__ == home else kind.__module__
-    return b"t\x02" + text(str(module)) + text(kind.__qualname__)
+    reached = walk.reach(kind) if walk is not None and walk.reach is not None else None
+    if reached is not None:
+        return reached
+    return b"t\x02" + text(str(kind.__module__)) + text(kind.__qualname__)
 
 
 def type_name(kind: type) -> str:
