@@ -1,19 +1,20 @@
-"""``python -m benchmarks.extensions``: what one more value costs a cache that has grown by many, one by one."""
+"""What one more value costs a cache that has grown by many, one by one."""
 
 from __future__ import annotations
 
 import itertools
-import sys
-import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import machine, table
-from benchmarks.timing import Case, measure
+from benchmarks.report import Job, Section, measured
+from benchmarks.timing import Against, Case
 from chunk_memo import ChunkMemo
 
-__all__ = ["one_more_value"]
+__all__ = ["one_more_value", "run"]
+
+TITLE = "One more value, again and again"
 
 
 class _Grown:
@@ -52,18 +53,11 @@ def one_more_value(folder: Path, few: int, many: int) -> Case:
     return Case(
         f"one more value after {many:,} extensions by one value",
         old.extend,
-        f"the same after {few}",
-        young.extend,
+        (Against(f"the same after {few:,}", young.extend),),
     )
 
 
-def main() -> None:
-    """Measure and print; the number of extensions may be given."""
-    many = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    with tempfile.TemporaryDirectory(prefix="chunk-memo-") as folder:
-        result = measure(one_more_value(Path(folder), 100, many), 257)  # several unions of layouts among them
-    print(f"{machine()}\n\n{table([result])}")
-
-
-if __name__ == "__main__":
-    main()
+def run(folder: Path, quick: bool) -> Section:
+    """Measure after 10,000 extensions; quick: after 200. The turns are enough for several unions of layouts."""
+    many, turns = (200, 33) if quick else (10_000, 257)
+    return measured(TITLE, [Job(partial(one_more_value, few=100, many=many), turns)], folder)

@@ -1,46 +1,55 @@
-"""Memoize a function over a grid of parameters, in chunks that any netCDF reader can open."""
+"""Memoize a function over a grid of parameters, in chunks that any netCDF reader can open.
+
+A name is imported when it is first asked for (PEP 562), so ``import chunk_memo`` costs next to nothing, and a
+program pays for the rooms that it enters: one that only catches our errors loads no NumPy, and one that reads
+what is stored loads neither h5py nor joblib.
+"""
 
 from __future__ import annotations
 
-from chunk_memo.cache import ChunkCache
-from chunk_memo.disk.encoding import Record, register_encoding
-from chunk_memo.errors import (
-    CacheNotFoundError,
-    ChunkFormatError,
-    ChunkMemoError,
-    ChunkMemoWarning,
-    CollisionError,
-    DamageWarning,
-    EncodingError,
-    FormatVersionError,
-    IdentityError,
-    IdentityWarning,
-    MetadataError,
-    OutputError,
-    OverlapError,
-    OverlapWarning,
-    PickleRefusedError,
-    PickleWarning,
-    RootError,
-    SignatureError,
-    SpecError,
-    StoreError,
-    UnknownAxisError,
-    UnknownIndexError,
-    UnknownValueError,
-)
-from chunk_memo.identity import params_to_cache_id, register_identity
-from chunk_memo.memo import ChunkMemo, auto_load
-from chunk_memo.plan import Plan
-from chunk_memo.protocol import CacheProtocol, RunnerContext
-from chunk_memo.runners import (
-    Diagnostics,
-    run,
-    run_chunks,
-    run_chunks_streaming,
-    run_streaming,
-)
-from chunk_memo.status import CacheStatus
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from chunk_memo.cache import ChunkCache
+    from chunk_memo.disk.encoding import Record, register_encoding
+    from chunk_memo.errors import (
+        CacheNotFoundError,
+        ChunkFormatError,
+        ChunkMemoError,
+        ChunkMemoWarning,
+        CollisionError,
+        DamageWarning,
+        EncodingError,
+        FormatVersionError,
+        IdentityError,
+        IdentityWarning,
+        MetadataError,
+        OutputError,
+        OverlapError,
+        OverlapWarning,
+        PickleRefusedError,
+        PickleWarning,
+        RootError,
+        SignatureError,
+        SpecError,
+        StoreError,
+        UnknownAxisError,
+        UnknownIndexError,
+        UnknownValueError,
+    )
+    from chunk_memo.identity import params_to_cache_id, register_identity
+    from chunk_memo.memo import ChunkMemo, auto_load
+    from chunk_memo.plan import Plan
+    from chunk_memo.protocol import CacheProtocol, RunnerContext
+    from chunk_memo.runners import (
+        Diagnostics,
+        run,
+        run_chunks,
+        run_chunks_streaming,
+        run_streaming,
+    )
+    from chunk_memo.status import CacheStatus
 
 __version__ = "0.1.0.dev0"
 
@@ -86,3 +95,78 @@ __all__ = [
     "run_chunks_streaming",
     "run_streaming",
 ]
+
+_HOMES = {
+    "chunk_memo.cache": ("ChunkCache",),
+    "chunk_memo.disk.encoding": (
+        "Record",
+        "register_encoding",
+    ),
+    "chunk_memo.errors": (
+        "CacheNotFoundError",
+        "ChunkFormatError",
+        "ChunkMemoError",
+        "ChunkMemoWarning",
+        "CollisionError",
+        "DamageWarning",
+        "EncodingError",
+        "FormatVersionError",
+        "IdentityError",
+        "IdentityWarning",
+        "MetadataError",
+        "OutputError",
+        "OverlapError",
+        "OverlapWarning",
+        "PickleRefusedError",
+        "PickleWarning",
+        "RootError",
+        "SignatureError",
+        "SpecError",
+        "StoreError",
+        "UnknownAxisError",
+        "UnknownIndexError",
+        "UnknownValueError",
+    ),
+    "chunk_memo.identity": (
+        "params_to_cache_id",
+        "register_identity",
+    ),
+    "chunk_memo.memo": (
+        "ChunkMemo",
+        "auto_load",
+    ),
+    "chunk_memo.plan": ("Plan",),
+    "chunk_memo.protocol": (
+        "CacheProtocol",
+        "RunnerContext",
+    ),
+    "chunk_memo.runners": (
+        "Diagnostics",
+        "run",
+        "run_chunks",
+        "run_chunks_streaming",
+        "run_streaming",
+    ),
+    "chunk_memo.status": ("CacheStatus",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+if not TYPE_CHECKING:  # a checker shall go on naming what is not there
+
+    def __getattr__(name: str) -> object:
+        """Import a public name, or a module of this package, when it is first asked for."""
+        try:
+            home = _HOME_OF.get(name)
+            value = getattr(_import_module(home), name) if home else _import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, imported or not."""
+    return sorted({*globals(), *__all__})
