@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from chunk_memo.disk.layouts import SHARD_ABOVE, Layout
-from chunk_memo.grid import Bins, ChunkKey, Grid, enumerate_boxes
+import numpy as np
+
+from chunk_memo.disk.layouts import SHARD_ABOVE, Groups, Layout
+from chunk_memo.grid import Axis, Bins, ChunkKey, Grid, IntArray, enumerate_boxes
 
 __all__ = ["is_large", "is_one_chunk", "new_layouts", "provisional"]
 
@@ -39,23 +41,30 @@ def new_layouts(
         New bins; nothing where every declared value has one.
     """
     now, covered = time.time_ns(), False
-    lacking = bins.missing_groups(grid, known)
+    lacking = bins.unbinned(grid, known)
     if enumerator is not None and grid.axes and (lacking or not bins.boxes):
         found = enumerate_boxes(enumerator, grid)
         covered = sum(math.prod(len(v) for v in box.values()) for box in found) == grid.points
         if found and not _is_enumerated(grid, bins):
             yield _box_layout(version, grid, found, now)
     if lacking and not covered:
-        values = {
-            name: [[grid.axis(name).values[i] for i in group] for group in groups]
-            for name, groups in lacking.items()
-        }
-        yield Layout(version, grid.order, grid.sizes, values, None, now)
+        made = {name: _cut(grid.axis(name), loose, grid.sizes[name]) for name, loose in lacking.items()}
+        yield Layout(version, grid.order, grid.sizes, made, None, now)
+
+
+def _cut(axis: Axis, loose: IntArray, size: int) -> Groups:
+    """Cut those values of an axis that have no bin into bins of one size, the last of what is left."""
+    chosen: Sequence[Any] = axis.values
+    if len(loose) < len(axis):
+        chosen = [axis.values[i] for i in loose.tolist()]
+    sizes = np.full(-(-len(loose) // size), size, np.intp)
+    sizes[-1] -= sizes.sum() - len(loose)
+    return Groups(chosen, sizes)
 
 
 def _is_enumerated(grid: Grid, bins: Bins) -> bool:
     """Whether every declared value has a bin, so that ``chunk_enumerator`` has nothing to add."""
-    return bool(bins.boxes) and all(key in bins.of(axis.name) for axis in grid.axes for key in axis.keys)
+    return bool(bins.boxes) and all((bins.of(axis.name).locate(axis.keys) >= 0).all() for axis in grid.axes)
 
 
 def _box_layout(version: str, grid: Grid, found: list[dict[str, list[int]]], now: int) -> Layout:

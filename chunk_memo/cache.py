@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from chunk_memo import binning, catalog, items
 from chunk_memo.chunks import ChunkRef, ChunkStore, Naming
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.encoding import pickled_parts
+from chunk_memo.disk.filters import checked_compression
 from chunk_memo.disk.layouts import Folder, Layout
 from chunk_memo.errors import (
     ChunkMemoError,
@@ -42,9 +41,12 @@ from chunk_memo.errors import (
 from chunk_memo.grid import Bins, ChunkKey, Grid, chunk_sizes, make_axis
 from chunk_memo.identity import canonical_bytes, canonical_many, normalize
 from chunk_memo.outputs import KINDS, Block, Collector, Form, PointCoords, make_block
-from chunk_memo.plan import MISSING, PARTIAL, STORED, Plan, PlanGroup
+from chunk_memo.plan import Plan
+from chunk_memo.planning import make_plan
+from chunk_memo.points import PointReader
 from chunk_memo.reading import Reader, Reading
-from chunk_memo.selection import AxisCell, Cell, Cells, Selection, new_values, select
+from chunk_memo.regions import Patterns
+from chunk_memo.selection import Cell, Cells, Selection, new_values, select
 from chunk_memo.status import CacheStatus
 from chunk_memo.tasks import Missing, Task, tasks_for
 
@@ -65,6 +67,8 @@ class _State:
     binned: Grid | None = None
     pending: list[Layout] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    patterns: Patterns = field(default_factory=Patterns)
+    points: PointReader | None = None
 
 
 class ChunkCache:
@@ -111,6 +115,9 @@ class ChunkCache:
         Whether outputs without a native form may be pickled. Loading a pickle can run any code.
     durability : {"full", "fast"}
         Whether files are synced before a run returns.
+    compression : {"zstd", "blosc2", "gzip"}, optional
+        How the arrays of new files are compressed. It is no part of what a chunk is: files of any compression
+        serve together. ``zstd`` and ``blosc2`` need the extra ``chunk-memo[compression]``.
     name : str, optional
         What messages and files call the function.
     grid : Grid, optional
@@ -167,6 +174,7 @@ class ChunkCache:
         vectorize: bool = False,
         allow_pickle: bool = False,
         durability: str = "full",
+        compression: str | None = None,
         name: str = "",
         grid: Grid | None = None,
         identity: bytes | None = None,
@@ -185,6 +193,7 @@ class ChunkCache:
         self.vectorize = vectorize
         self.allow_pickle = allow_pickle
         self.durability = files.Durability(_checked_durability(durability))
+        self.compression = checked_compression(compression)
         self.name = name
         self._view: Selection | None = None
         self._identity = identity
@@ -197,7 +206,14 @@ class ChunkCache:
         _check_root(self.root)
         folder = Folder(Path(os.path.abspath(self.root)) / self.cache_id, self.version)
         naming = Naming(self.params, self.chunk_hash_fn, self.path_fn)
-        store = ChunkStore(folder, self.cache_id, naming, allow_pickle=self.allow_pickle, title=self.name)
+        store = ChunkStore(
+            folder,
+            self.cache_id,
+            naming,
+            allow_pickle=self.allow_pickle,
+            title=self.name,
+            compression=self.compression,
+        )
         self._state = _State(folder, store, grid)
         if self.exclusive or self.warn_on_overlap:
             self._check_overlap()
@@ -338,26 +354,7 @@ class ChunkCache:
             known = self._cells(selection, self._bins())
         fresh = known.unbinned
         cells = self._cells(selection, self._provisional_bins()) if fresh else known
-        reader = Reader(self._state.store, cells.bins, selection.order)
-        states = np.zeros(len(cells), np.uint8)
-        missing = np.zeros(len(cells), np.intp)
-        nothing = self.path_fn is None and not (self.path / "chunks").exists()
-        damaged = {name.partition(".")[0] for name in files.list_folder(self.path / "quarantine")}
-        reasons: dict[str, list[int]] = {}
-        for rank, cell in enumerate(cells):
-            new = _new_axes(selection, cell, fresh)
-            stored = 0 if nothing or new else reader.count(cell)
-            missing[rank] = cell.points - stored
-            states[rank] = STORED if stored == cell.points else PARTIAL if stored else MISSING
-            if stored < cell.points:
-                lost = bool(damaged) and any(ref.name in damaged for ref in reader.candidates(cell))
-                reason = _reason(selection, cell, new, stored, nothing, lost)
-                tally = reasons.setdefault(reason, [0, 0])
-                tally[0] += 1
-                tally[1] += cell.points - stored
-        groups = tuple(PlanGroup(reason, *tally) for reason, tally in reasons.items())
-        seconds, size = self._means() if groups and not nothing else (None, None)
-        return Plan(selection, cells, states, missing, groups, seconds, size)
+        return make_plan(cells, fresh, self._state.store, self._means)
 
     def _means(self) -> tuple[float | None, float | None]:
         """Return mean seconds and bytes per point of a few stored files."""
@@ -395,11 +392,33 @@ class ChunkCache:
         if cells.unbinned:
             self.settle()
             cells = self._cells(selection, self._bins())
-        reading = Reading(plan_seconds=time.perf_counter() - started)
-        reader = Reader(self._state.store, cells.bins, selection.order, self._record)
-        for rank, cell in enumerate(cells):
-            reader.read(rank, cell, collector, reading)
+        planned = time.perf_counter() - started
+        learn = self._record if self._state.form is None else None
+        reader = Reader(self._state.store, cells.bins, selection.order, learn)
+        reading = reader.read_all(cells, collector, self._state.patterns)
+        reading.plan_seconds = planned
         return reading
+
+    def read_point(self, values: Sequence[Any]) -> tuple[Any, int] | None:
+        """Return what is stored at one point, where that can be told at once.
+
+        Parameters
+        ----------
+        values : sequence
+            The value on each axis, in axis order: plain ints, floats, strings and the like.
+
+        Returns
+        -------
+        tuple of object, int, or None
+            What a run over this point would return, and the bytes read; None where a run is needed to tell.
+        """
+        state = self._state
+        plain = state.described and state.store.plain and self._view is None
+        if not plain or self.collate_fn is not None or self.profile or self.allow_pickle:
+            return None
+        if state.points is None:
+            state.points = PointReader(state.store, state.patterns)
+        return state.points.read(self._bins(), state.grid, values)
 
     def _cells(self, selection: Selection, bins: Bins) -> Cells:
         self._state.store.spread = binning.is_large(self.grid)
@@ -620,15 +639,7 @@ class ChunkCache:
             Where an axis is named that the cache does not have.
         """
         with self._state.lock:
-            for name in axis_values:
-                self.grid.axis(name)
-            axes = []
-            for axis in self.grid.axes:
-                if axis.name in axis_values:
-                    values, keys = new_values(axis, axis_values[axis.name])
-                    axis = axis.extended(values, keys)
-                axes.append(axis)
-            self._state.grid = Grid(tuple(axes), self.grid.sizes)
+            self._state.grid = _extended(self.grid, axis_values)
 
     # --- status --------------------------------------------------------------------------------------------
 
@@ -661,13 +672,9 @@ class ChunkCache:
         cache = self
         if axis_values_override is not None:
             cache = self.with_axis_values(axis_values_override)
+        axes = {name: list(asked) if isinstance(asked, Iterator) else asked for name, asked in axes.items()}
         if extend_cache and axes:
-            cache = cache.with_axis_values(
-                {
-                    a.name: [*a.values, *new_values(a, axes[a.name])[0]] if a.name in axes else a.values
-                    for a in cache.grid.axes
-                }
-            )
+            cache = cache.with_grid(_extended(cache.grid, axes))
         selection = cache.selection(axes, axis_indices)
         plan = cache.plan(selection)
         asked = zip(selection.order, selection.values, strict=True)
@@ -699,10 +706,25 @@ class ChunkCache:
             make_axis(axis.name, axis_values[axis.name]) if axis.name in axis_values else axis
             for axis in self.grid.axes
         )
+        return self.with_grid(Grid(axes, self.grid.sizes))
+
+    def with_grid(self, grid: Grid) -> ChunkCache:
+        """Return a view that declares another grid and shares what is stored.
+
+        Parameters
+        ----------
+        grid : Grid
+            The grid.
+
+        Returns
+        -------
+        ChunkCache
+            The view.
+        """
         view = copy.copy(self)
         view._view = None
         view._state = copy.copy(self._state)
-        view._state.grid = Grid(axes, self.grid.sizes)
+        view._state.grid = grid
         view._state.binned = None
         return view
 
@@ -1286,6 +1308,17 @@ def _make_grid(
     return Grid(axes, chunk_sizes(chunk_spec, axis_values, axes))
 
 
+def _extended(grid: Grid, axis_values: Mapping[str, Any]) -> Grid:
+    """Return a grid with those of some values appended that its axes do not have."""
+    for name in axis_values:
+        grid.axis(name)
+    axes = [
+        axis.extended(*new_values(axis, axis_values[axis.name])) if axis.name in axis_values else axis
+        for axis in grid.axes
+    ]
+    return Grid(tuple(axes), grid.sizes)
+
+
 def _grid_of(view: Selection, grid: Grid) -> Grid:
     """Return the grid that a slice shows: its values, once each, in the order sliced."""
     named = zip(view.order, view.values, strict=True)
@@ -1301,32 +1334,3 @@ def _narrowed(view: Selection, chosen: Selection) -> Selection:
         values.append(source.values[number])
         keys.append(source.keys[number])
     return Selection(view.order, tuple(values), tuple(keys))
-
-
-def _new_axes(selection: Selection, cell: Cell, fresh: Mapping[str, list[int]]) -> list[tuple[str, AxisCell]]:
-    """Return the axes along which a cell has values that no bin held."""
-    named = zip(selection.order, cell.axes, strict=True)
-    return [(n, axis) for n, axis in named if n in fresh and np.isin(axis.request, fresh[n]).any()]
-
-
-def _reason(
-    selection: Selection,
-    cell: Cell,
-    new: list[tuple[str, AxisCell]],
-    stored: int,
-    nothing: bool,
-    lost: bool,
-) -> str:
-    """Say why points of a cell would be run."""
-    if nothing:
-        return "nothing is stored for these params"
-    if stored:
-        return "the chunk is stored in part"
-    if lost:
-        return "a damaged file was set aside"
-    if not new:
-        return "not computed yet"
-    name, axis = new[0]
-    values = selection.values[selection.order.index(name)]
-    shown = ", ".join(repr(values[i]) for i in axis.source[:3])
-    return f"new on axis {name!r}: {shown}{f' and {len(axis) - 3} more' if len(axis) > 3 else ''}"

@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chunk_memo.disk import files
 from chunk_memo.disk.layouts import Folder
-from chunk_memo.errors import CacheNotFoundError, CollisionError, DamageWarning, MetadataError
+from chunk_memo.errors import (
+    CacheNotFoundError,
+    CollisionError,
+    DamageWarning,
+    MetadataError,
+    PackageVersionWarning,
+)
 from chunk_memo.grid import Grid, chunk_sizes, make_axis
 from chunk_memo.identity import canonical_bytes, canonical_many
 
 __all__ = [
+    "FORGOTTEN",
+    "Narrower",
     "check_identity",
     "covers",
+    "described",
     "differences",
     "discover",
     "find",
     "known",
     "missing_cache",
+    "narrower",
     "stored_values",
 ]
+
+FORGOTTEN = ".forgotten-"
+"""Names of folders that are being deleted begin with this; they are no caches any more."""
 
 
 def known(root: str | os.PathLike[str], cache_id: str) -> dict[str, Any] | None:
@@ -53,6 +67,79 @@ def known(root: str | os.PathLike[str], cache_id: str) -> dict[str, Any] | None:
         folder.refresh()
         metadata["axis_values"] = stored_values(metadata, folder)
     return metadata
+
+
+def described(root: str | os.PathLike[str], cache_id: str) -> dict[str, Any] | None:
+    """Return what a cache's ``metadata.json`` says, and nothing that would take another look.
+
+    Parameters
+    ----------
+    root : path-like
+        A folder of caches.
+    cache_id : str
+        The cache.
+
+    Returns
+    -------
+    dict or None
+        Its metadata; None where there is none that can be read.
+    """
+    if cache_id.startswith(FORGOTTEN):
+        return None
+    try:
+        return Folder(Path(root) / cache_id, "").read_metadata()
+    except (MetadataError, NotADirectoryError):
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Narrower:
+    """A cache made by params, of which the params asked for hold more, or which an axis was a param of."""
+
+    cache_id: str
+    """the cache"""
+    params: int
+    """number of its params that are params still"""
+    pinned: Mapping[str, Any]
+    """axes that were params, with their values"""
+
+
+def narrower(root: str | os.PathLike[str], params: Mapping[str, Any], axes: Collection[str]) -> list[Narrower]:
+    """List the caches whose results hold for more params, or for some values of further axes.
+
+    Parameters
+    ----------
+    root : path-like
+        A folder of caches.
+    params : mapping of str to object
+        The params asked for.
+    axes : collection of str
+        The axes asked for.
+
+    Returns
+    -------
+    list of Narrower
+        Of the caches made by params those with the most params in common; of several that say nothing of any
+        value of an axis the newest.
+    """
+    keys = {name: canonical_bytes(value) for name, value in params.items()}
+    found: list[tuple[str, Narrower]] = []
+    for name in sorted(files.list_folder(root)):
+        metadata = described(root, name)
+        if metadata is None or "function" in metadata["metadata"]:
+            continue
+        there = metadata["metadata"].get("params", {})
+        shared = {n for n in there if n in keys and keys[n] == canonical_bytes(there[n])}
+        pinned = {n: there[n] for n in there.keys() - shared}
+        sure = metadata["identity"] == canonical_bytes(dict(there))
+        if len(shared) == len(keys) and not pinned:
+            continue  # that is the cache asked for
+        if sure and set(pinned) <= set(axes) and {*metadata["axis_order"], *pinned} == set(axes):
+            found.append((metadata["created_at"], Narrower(name, len(shared), pinned)))
+    most = max((each.params for _, each in found), default=0)
+    ends = sorted((created, each.cache_id, each) for created, each in found if each.params == most)
+    newest = [each for *_, each in ends if not each.pinned][-1:]
+    return [*newest, *(each for *_, each in ends if each.pinned)]
 
 
 def stored_values(metadata: Mapping[str, Any], folder: Folder) -> dict[str, list[Any]]:
@@ -94,7 +181,7 @@ def discover(root: str | os.PathLike[str]) -> list[dict[str, Any]]:
     found = []
     for name in sorted(files.list_folder(root)):
         path = Path(root) / name
-        if not path.is_dir():
+        if name.startswith(FORGOTTEN) or not path.is_dir():
             continue
         try:
             metadata = known(root, name)
@@ -186,7 +273,7 @@ def covers(there: Mapping[str, list[Any]], asked: Mapping[str, Any], *, superset
 def check_identity(
     metadata: Mapping[str, Any], cache_id: str, identity: bytes | None, own: Mapping[str, Any]
 ) -> None:
-    """Refuse to let one id stand for two things.
+    """Refuse to let one id stand for two things, and tell where its results rest on other packages.
 
     Parameters
     ----------
@@ -210,7 +297,10 @@ def check_identity(
             f" another name (name=…) or version"
         )
     there, here = metadata["metadata"].get("function"), own.get("function")
-    if not isinstance(there, Mapping) or not isinstance(here, Mapping) or here.get("version") is None:
+    if not isinstance(there, Mapping) or not isinstance(here, Mapping):
+        return
+    if here.get("version") is None:
+        _tell_of_packages(there.get("packages"), here.get("packages"), str(here.get("name")))
         return
     modules = {there.get("module"), here.get("module")}
     if len(modules) > 1 and "__main__" not in modules:
@@ -218,6 +308,26 @@ def check_identity(
             f"{here.get('name')!r} of version {here.get('version')!r} in module {here.get('module')!r} would"
             f" share results with the function of that name and version in module {there.get('module')!r};"
             f" give one of them another name with name=…"
+        )
+
+
+_told: set[tuple[str, str, str]] = set()
+
+
+def _tell_of_packages(there: Any, here: Any, name: str) -> None:
+    """Say which packages have other versions than those that results were made with; of each once."""
+    if not isinstance(there, Mapping) or not isinstance(here, Mapping) or there == here:
+        return
+    changed = {(each, str(there[each]), str(here[each])) for each in there.keys() & here.keys()}
+    news = sorted((each, then, now) for each, then, now in changed - _told if then != now)
+    _told.update(news)
+    if news:
+        shown = ", ".join(f"{each} {then} (now {now})" for each, then, now in news)
+        warnings.warn(
+            f"results of {name!r} were made with {shown}; they are used as they are. Where that matters, compute"
+            f" anew: call with refresh=True, or give another version=",
+            PackageVersionWarning,
+            stacklevel=3,
         )
 
 
@@ -268,7 +378,8 @@ def missing_cache(root: str | os.PathLike[str], cache_id: str) -> CacheNotFoundE
     CacheNotFoundError
         The error, with the number of caches that are there.
     """
-    count = sum((Path(root) / name).is_dir() for name in files.list_folder(root))
+    there = [name for name in files.list_folder(root) if not name.startswith(FORGOTTEN)]
+    count = sum((Path(root) / name).is_dir() for name in there)
     return CacheNotFoundError(
         f"there is no cache {cache_id!r} in '{root}', which holds {count} caches; pass axis_values to make one"
     )

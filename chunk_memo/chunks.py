@@ -12,6 +12,7 @@ same points was verified and synced; a writer of a part looks for the complete f
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from chunk_memo.blockfile import BlockWriter, ChunkRef, axis_values, read_complete, read_part
 from chunk_memo.disk import chunkfile, files
@@ -38,13 +40,14 @@ from chunk_memo.errors import (
     FormatVersionError,
     SpecError,
 )
-from chunk_memo.grid import Bins, ChunkKey, IntArray
+from chunk_memo.grid import AxisBins, Bins, ChunkKey, IntArray
 from chunk_memo.identity import canonical_bytes, canonical_many, digest_of_bytes
+from chunk_memo.naming import chunk_names
 from chunk_memo.outputs import Block, Column, combine
 
 __all__ = ["MOST_PARTS", "ChunkRef", "ChunkStore", "Naming", "Part"]
 
-_MOST_PRODUCTS = 4
+_MOST_PRODUCTS = 64
 """Up to this many possible chunks per file it is quicker to name them all than to read the files."""
 
 MOST_PARTS = 8
@@ -139,20 +142,91 @@ class ChunkStore:
         Whether outputs without a native form may be pickled, and pickles loaded.
     title : str
         What the HDF5 files are called: the function's name.
+    compression : str, optional
+        How the arrays of new files are compressed; any file can be read.
     """
 
-    def __init__(self, folder: Folder, cache_id: str, naming: Naming, *, allow_pickle: bool, title: str) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        cache_id: str,
+        naming: Naming,
+        *,
+        allow_pickle: bool,
+        title: str,
+        compression: str | None = None,
+    ) -> None:
         self.folder = folder
         self.allow_pickle = allow_pickle
         self.spread = False
+        self.generation = 0
+        self._cache_id = cache_id
         self._naming = naming
-        self._writer = BlockWriter(title)
+        self._writer = BlockWriter(title, compression)
         self._prefix = canonical_bytes((cache_id, folder.version))
         self._axis_bytes: dict[str, bytes] = {}
         self._told: set[tuple[str, files.FileId | None]] = set()
         self._named: set[str] = set()
         self._stamp: int | None = None
         folder.rebuild = self.orphans
+
+    def of_generation(self, generation: int) -> ChunkStore:
+        """Return the chunks that the same cache holds of another generation; their files lie side by side.
+
+        Parameters
+        ----------
+        generation : int
+            The generation, 0 for what was stored before anything was superseded.
+
+        Returns
+        -------
+        ChunkStore
+            Its chunks.
+        """
+        twin = copy.copy(self)
+        twin.generation = generation
+        twin._prefix = self._prefix_of(generation)
+        return twin
+
+    def _prefix_of(self, generation: int) -> bytes:
+        name = (self._cache_id, self.folder.version)
+        return canonical_bytes((*name, generation) if generation else name)
+
+    def owns(self, ref: ChunkRef, identity: bytes) -> bool:
+        """Tell whether an identity is that of a chunk of this cache, whatever the generation.
+
+        Parameters
+        ----------
+        ref : ChunkRef
+            The chunk.
+        identity : bytes
+            What its file says.
+
+        Returns
+        -------
+        bool
+            Whether it is.
+        """
+        return identity == ref.identity or self.generation_of(ref, identity) is not None
+
+    def generation_of(self, ref: ChunkRef, identity: bytes) -> int | None:
+        """Return the generation in which a chunk of this cache was stored.
+
+        Parameters
+        ----------
+        ref : ChunkRef
+            The chunk.
+        identity : bytes
+            What its file says.
+
+        Returns
+        -------
+        int or None
+            The generation; None where it is no such chunk.
+        """
+        rest = ref.identity[len(self._prefix) :]
+        known = range(self.folder.records.generation + 1)
+        return next((n for n in known if identity == self._prefix_of(n) + rest), None)
 
     # --- names ---------------------------------------------------------------------------------------------
 
@@ -177,7 +251,7 @@ class ChunkStore:
         by_axis = dict(zip(order, numbers, strict=True))
         for axis in sorted(by_axis):
             first, second = bins.of(axis).digests(by_axis[axis])
-            text = self._axis_bytes.get(axis) or self._axis_bytes.setdefault(axis, canonical_bytes(axis))
+            text = self._axis_text(axis)
             named += (text, first)
             identity += (text, first, second)
         for axis, number in by_axis.items():
@@ -186,7 +260,84 @@ class ChunkStore:
         ref = ChunkRef(order, numbers, tuple(sizes), name, b"".join(identity), bins)
         if self._naming.chunk_hash_fn is None:
             return ref
-        return replace(ref, name=self._naming.name(self.key(ref), self.folder.version, name))
+        own = self._naming.name(self.key(ref), self.folder.version, name)
+        return replace(ref, name=own + self._mark)
+
+    @property
+    def _mark(self) -> str:
+        """What tells the names that a user gives to files of later generations from the first one's."""
+        return f"-{self.generation}" if self.generation else ""
+
+    def named(
+        self, order: tuple[str, ...], numbers: Sequence[Sequence[int]], bins: Bins
+    ) -> tuple[list[str], npt.NDArray[np.uint8]]:
+        """Return names and identities of many chunks: every product of some bins of each axis.
+
+        Parameters
+        ----------
+        order : tuple of str
+            Names of the axes in the reader's order.
+        numbers : sequence of sequence of int
+            For each axis the numbers of the bins.
+        bins : Bins
+            The table that the numbers refer to.
+
+        Returns
+        -------
+        names : list of str
+            Names by content, row-major in the reader's order.
+        identities : ndarray of uint8, shape (len(names), bytes)
+            Canonical identities, one in each row.
+        """
+        shape = [len(chosen) for chosen in numbers]
+        columns = [np.frombuffer(self._prefix, np.uint8)]
+        for axis in sorted(range(len(order)), key=order.__getitem__):
+            text, table = self._axis_text(order[axis]), bins.of(order[axis])
+            whole = b"".join([part for n in numbers[axis] for part in (text, *table.digests(n))])
+            around = [1] * len(shape)
+            around[axis] = shape[axis]
+            columns.append(np.frombuffer(whole, np.uint8).reshape(*around, -1))
+        widths = [column.shape[-1] for column in columns]
+        identities = np.empty((*shape, sum(widths)), np.uint8)
+        for column, end in zip(columns, itertools.accumulate(widths), strict=True):
+            identities[..., end - column.shape[-1] : end] = column
+        names = chunk_names(self._prefix, order, [np.asarray(chosen, np.intp) for chosen in numbers], bins)
+        return names, identities.reshape(len(names), -1)
+
+    def _axis_text(self, axis: str) -> bytes:
+        return self._axis_bytes.get(axis) or self._axis_bytes.setdefault(axis, canonical_bytes(axis))
+
+    @property
+    def plain(self) -> bool:
+        """Whether files have the names and places that their content gives them."""
+        return self._naming.plain
+
+    def places(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Return where complete files of these names may lie: in the usual places, and in the others.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names by content.
+
+        Returns
+        -------
+        tuple of list of str, list of str
+            Paths relative to the folder ``chunks/``.
+        """
+        flat = [f"{name}.h5" for name in names]
+        deep = [f"{name[:2]}/{name}.h5" for name in names]
+        return (deep, flat) if self.spread else (flat, deep)
+
+    @property
+    def plain_places(self) -> bool:
+        """Whether files lie where this library puts them."""
+        return self._naming.path_fn is None
+
+    @property
+    def prefix(self) -> bytes:
+        """What the names of all chunks are made from: canonical bytes of the cache and its version."""
+        return self._prefix
 
     def key(self, ref: ChunkRef) -> ChunkKey:
         """Return a chunk as the document writes it.
@@ -219,7 +370,8 @@ class ChunkStore:
         if self._naming.path_fn is not None:
             version = self.folder.version
             path = self._naming.path_fn(dict(self._naming.params), self.key(ref), version, ref.name)
-            return (os.fspath(self.folder.path / path),)
+            stem, suffix = os.path.splitext(os.fspath(self.folder.path / path))
+            return (f"{stem}{self._mark}{suffix}",)
         first, second = self.folder.chunk_paths(ref.name, spread=self.spread)
         return f"{first}.h5", f"{second}.h5"
 
@@ -459,8 +611,7 @@ class ChunkStore:
         if unnamed:
             tables = [self.folder.bins.of(axis) for axis in order]
             if math.prod(len(table) for table in tables) <= _MOST_PRODUCTS * len(unnamed):
-                numbers = itertools.product(*(range(len(table)) for table in tables))
-                unnamed -= {self.ref(order, n, self.folder.bins).name for n in numbers}
+                unnamed -= self._possible_names(order, tables)
         unread = set(unnamed)
         if unnamed:
             layout = self.orphans(unnamed, unread)
@@ -468,6 +619,20 @@ class ChunkStore:
                 self.folder.commit_if_possible(layout)
         self._named |= names - unread
         self._stamp = None if unread else stamp
+
+    def _possible_names(self, order: tuple[str, ...], tables: Sequence[AxisBins]) -> set[str]:
+        """Return the names of all products of known bins."""
+        bins = self.folder.bins
+        names: set[str] = set()
+        for generation in range(self.folder.records.generation + 1):
+            store = self.of_generation(generation)
+            if self._naming.chunk_hash_fn is None:
+                whole = [np.arange(len(table)) for table in tables]
+                names.update(chunk_names(store.prefix, order, whole, bins))
+            else:
+                products = itertools.product(*(range(len(table)) for table in tables))
+                names.update(store.ref(order, product, bins).name for product in products)
+        return names
 
     def orphans(self, names: Container[str] | None = None, unread: set[str] | None = None) -> Layout | None:
         """Return the bins that chunk files of this cache need and no layout has.
@@ -514,7 +679,7 @@ class ChunkStore:
             own = Bins()
             for axis, group in values.items():
                 own.of(axis).add(group, canonical_many(group))
-            if values and self.ref(tuple(values), (0,) * len(values), own).identity == identity:
+            if values and self.owns(self.ref(tuple(values), (0,) * len(values), own), identity):
                 yield values
 
     # --- writing -------------------------------------------------------------------------------------------
@@ -602,6 +767,8 @@ class ChunkStore:
 
     def _remove_if_complete(self, ref: ChunkRef, syncer: files.Syncer) -> None:
         """Remove parts of a chunk whose complete file is there, whoever wrote it, and a folder without any."""
+        if not any(files.is_there(folder) for folder in self.parts_folders(ref)):
+            return
         parts = self._part_paths(ref)
         if not parts or any(self._is_safe(path, ref, syncer) for path in self.paths(ref)):
             self._remove_parts(ref, parts)
@@ -630,17 +797,18 @@ class ChunkStore:
         """Write points to a file, the complete one where no path is given; return them as written."""
         points = None if path is None else part.points
         path = self.paths(ref)[0] if path is None else path
-        buffers = chunkfile.image(self._writer.content(ref, points, part.block, part.seconds))
-        quiet = self.folder.stamp() == self._stamp
-        ours = files.commit(Path(path), buffers, syncer)
+        buffers = self._writer.image(ref, points, part.block, part.seconds)
+        quiet = not self.spread and self.folder.stamp() == self._stamp
+        ours = files.commit(path, buffers, syncer)
         if not ours and not self._naming.plain:
             chunk = self._open(path, ref)  # tells where one name stands for two chunks
             if chunk is not None:
                 chunk.close()
-        self._named.add(ref.name)
+        if not self.spread:
+            self._named.add(ref.name)
         if quiet:
             self._stamp = self.folder.stamp()
-        return replace(part, path=path, nbytes=sum(len(buffer) for buffer in buffers))
+        return Part(path, part.points, part.block, part.seconds, sum(map(len, buffers)))
 
     def _part_path(self, ref: ChunkRef, part: Part) -> str:
         """Return where a part lies: it is named by the digest of its points and their outputs."""

@@ -14,6 +14,7 @@
     ├── IdentityError             TypeError          a value that has no sound identity
     ├── EncodingError             TypeError          an output that cannot be stored
     │   └── PickleRefusedError                       … without a pickle, and pickles are refused
+    ├── CodeChangedError          RuntimeError       ``on_code_change="error"`` and the code has changed
     ├── CacheNotFoundError        FileNotFoundError  no cache of that id
     ├── RootError                 OSError            a root that is no folder or cannot be written
     ├── StoreError                OSError            results that could not be stored
@@ -25,6 +26,8 @@
     ├── DamageWarning                                a damaged file was set aside
     ├── OverlapWarning                               ``warn_on_overlap=True`` and the cache is there
     ├── IdentityWarning                              identity rests on less than one would think
+    ├── CodeChangedWarning                           ``on_code_change="warn"`` and the code has changed
+    ├── PackageVersionWarning                        results were made with other versions of packages
     └── PickleWarning                                an output had to be pickled
 
 Messages name the subject in quotes, what was expected, what came, and the way out.
@@ -39,6 +42,8 @@ __all__ = [
     "ChunkFormatError",
     "ChunkMemoError",
     "ChunkMemoWarning",
+    "CodeChangedError",
+    "CodeChangedWarning",
     "CollisionError",
     "DamageWarning",
     "EncodingError",
@@ -49,6 +54,7 @@ __all__ = [
     "OutputError",
     "OverlapError",
     "OverlapWarning",
+    "PackageVersionWarning",
     "PickleRefusedError",
     "PickleWarning",
     "RootError",
@@ -119,6 +125,10 @@ class PickleRefusedError(EncodingError):
     """An output can only be pickled, and pickles are refused here."""
 
 
+class CodeChangedError(ChunkMemoError, RuntimeError):
+    """``on_code_change="error"`` was asked for, and the code is not that of the results on disk."""
+
+
 class CacheNotFoundError(ChunkMemoError, FileNotFoundError):
     """There is no cache of that id in the root."""
 
@@ -178,6 +188,14 @@ class OverlapWarning(ChunkMemoWarning):
 
 class IdentityWarning(ChunkMemoWarning):
     """An identity rests on less than one would think."""
+
+
+class CodeChangedWarning(ChunkMemoWarning):
+    """Results of other code are on disk, and are not used for this one."""
+
+
+class PackageVersionWarning(ChunkMemoWarning):
+    """Results on disk were made with other versions of the packages that the code uses."""
 
 
 class PickleWarning(ChunkMemoWarning):

@@ -8,10 +8,12 @@ decorated method take the object as their first argument).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
 import threading
+import time
 import warnings
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +23,7 @@ from typing import Any, Protocol, TypeVar
 
 from chunk_memo import catalog
 from chunk_memo.cache import ChunkCache
+from chunk_memo.disk.filters import checked_compression
 from chunk_memo.errors import (
     IdentityError,
     IdentityWarning,
@@ -132,6 +135,8 @@ class ChunkMemo:
         Refuse, or warn, where a cache exists with other axis values or chunk sizes.
     durability : {"full", "fast"}, default "full"
         Whether files are synced before a call returns.
+    compression : {"zstd", "blosc2", "gzip"}, optional
+        How the arrays of new files are compressed, as in :class:`ChunkCache`.
 
     Examples
     --------
@@ -166,6 +171,7 @@ class ChunkMemo:
         exclusive: bool = False,
         warn_on_overlap: bool = False,
         durability: str = "full",
+        compression: str | None = None,
     ) -> None:
         if not isinstance(axis_values, Mapping):
             raise SpecError(
@@ -185,6 +191,7 @@ class ChunkMemo:
             "exclusive": exclusive,
             "warn_on_overlap": warn_on_overlap,
             "durability": durability,
+            "compression": checked_compression(compression),
         }
         axes = tuple(make_axis(name, values) for name, values in axis_values.items())
         self._axes = {axis.name: axis for axis in axes}
@@ -288,6 +295,7 @@ class ChunkMemo:
         collate_fn: Callable[[list[Any]], Any] | None = None,
         axis_order: Sequence[str] | None = None,
         allow_pickle: bool | None = None,
+        compression: str | None = None,
     ) -> Callable[[Callable[..., Any]], SweepFunction[tuple[Any, Diagnostics]]]:
         """Return a decorator that memoizes a sweep function.
 
@@ -315,6 +323,8 @@ class ChunkMemo:
             The order in which outputs run over the axes; that of the signature by default.
         allow_pickle : bool, optional
             Whether outputs without a native form may be pickled.
+        compression : {"zstd", "blosc2", "gzip"}, optional
+            Used in place of the memo's own.
 
         Returns
         -------
@@ -329,7 +339,16 @@ class ChunkMemo:
             Where `outputs`, `version` or `name` cannot be, or a lambda has a version and no name.
         """
         settings = _Settings(
-            params_arg, version, name, vectorize, outputs, collate_fn, axis_order, allow_pickle, False
+            params_arg,
+            version,
+            name,
+            vectorize,
+            outputs,
+            collate_fn,
+            axis_order,
+            allow_pickle,
+            checked_compression(compression),
+            streaming=False,
         )
         decorator: Callable[[Callable[..., Any]], SweepFunction[tuple[Any, Diagnostics]]]
         decorator = self._decorator(settings)
@@ -346,12 +365,13 @@ class ChunkMemo:
         collate_fn: Callable[[list[Any]], Any] | None = None,
         axis_order: Sequence[str] | None = None,
         allow_pickle: bool | None = None,
+        compression: str | None = None,
     ) -> Callable[[Callable[..., Any]], SweepFunction[Diagnostics]]:
         """Return a decorator like :meth:`cache` whose functions only store, and return the diagnostics.
 
         Parameters
         ----------
-        params_arg, version, name, vectorize, outputs, collate_fn, axis_order, allow_pickle : object, optional
+        params_arg, version, name, vectorize, outputs, collate_fn, axis_order, allow_pickle, compression : optional
             As in :meth:`cache`.
 
         Returns
@@ -360,7 +380,16 @@ class ChunkMemo:
             The decorator; the functions keep at most one chunk's outputs in memory.
         """
         settings = _Settings(
-            params_arg, version, name, vectorize, outputs, collate_fn, axis_order, allow_pickle, True
+            params_arg,
+            version,
+            name,
+            vectorize,
+            outputs,
+            collate_fn,
+            axis_order,
+            allow_pickle,
+            checked_compression(compression),
+            streaming=True,
         )
         decorator: Callable[[Callable[..., Any]], SweepFunction[Diagnostics]] = self._decorator(settings)
         return decorator
@@ -547,6 +576,7 @@ class _Settings:
     collate_fn: Callable[[list[Any]], Any] | None
     axis_order: Sequence[str] | None
     allow_pickle: bool | None
+    compression: str | None
     streaming: bool
 
     def check(self) -> None:
@@ -596,7 +626,14 @@ class _Sweep:
         self._order = self._axis_order()
         self._grid = memo.grid_for(self._order)
         self._name = settings.name or _qualname(function)
-        self._identity: tuple[tuple[Any, ...], FunctionIdentity] | None = None
+        self._identity: FunctionIdentity | None = None
+        plain = inspect.isfunction(function) and all(
+            kind in (_EITHER, inspect.Parameter.KEYWORD_ONLY) for kind in kinds
+        )
+        self._names = [p.name for p in self._parameters.values() if p.kind is _EITHER] if plain else None
+        self._defaults = {n: p.default for n, p in self._parameters.items() if n not in self._axes}
+        self._plain_caches: dict[tuple[Any, ...], ChunkCache] = {}
+        self._plain_identity: FunctionIdentity | None = None
 
     def _check_axes(self) -> None:
         lacking = [name for name in self._axes if name not in self._parameters]
@@ -627,14 +664,19 @@ class _Sweep:
             @functools.wraps(self._function)
             def wrapper(*args: Any, **kwargs: Any) -> Any:
                 cache, function = self._prepared(args, kwargs)
-                return run_streaming(cache, function)
+                with self._running():
+                    return run_streaming(cache, function)
 
         else:
 
             @functools.wraps(self._function)
             def wrapper(*args: Any, **kwargs: Any) -> Any:
+                found = self._stored_point(args, kwargs)
+                if found is not None:
+                    return found
                 cache, function = self._prepared(args, kwargs)
-                return run(cache, function)
+                with self._running():
+                    return run(cache, function)
 
         def cache_status(*args: Any, **kwargs: Any) -> CacheStatus:
             """Return what is stored of a call; see :meth:`ChunkCache.cache_status`."""
@@ -655,6 +697,65 @@ class _Sweep:
         for name, part in parts.items():
             setattr(wrapper, name, part)
         return wrapper
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        """Let the function run; what it changes meanwhile is its state, and that is said once."""
+        assert self._identity is not None
+        with self._identity.running() as state:
+            yield
+        if state and self._settings.version is None:
+            warnings.warn(
+                f"{self._name!r} changes {', '.join(state)} while it runs: that is state, and no part of what its"
+                f" results are known by; pass as an argument what results depend on",
+                IdentityWarning,
+                stacklevel=3,
+            )
+
+    def _stored_point(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Diagnostics] | None:
+        """Return the result of a call for one stored point with plain arguments; None for any other call."""
+        if self._names is None or len(args) > len(self._names):
+            return None
+        started = time.perf_counter()
+        given = dict(zip(self._names, args, strict=False))
+        if kwargs:
+            if not given.keys().isdisjoint(kwargs):
+                return None
+            given.update(kwargs)
+        values = [given.pop(name, ...) for name in self._order]
+        if not values or not _PLAIN.issuperset(map(type, values)):
+            return None
+        key: list[Any] = []
+        for name, default in self._defaults.items():
+            value = given.pop(name, default)
+            kind = type(value)
+            if kind not in _PLAIN:
+                return None
+            key += (kind, value.hex() if kind is float else value)
+        if given:
+            return None
+        cache = self._plain_cache(tuple(key), args, kwargs)
+        found = cache.read_point(values) if cache is not None else None
+        if found is None:
+            return None
+        output, nbytes = found
+        seconds = time.perf_counter() - started
+        return output, Diagnostics(1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 0, nbytes, 0, 0.0, seconds)
+
+    def _plain_cache(
+        self, key: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> ChunkCache | None:
+        """Return the cache of plain params, remembered as long as the function's identity stays."""
+        identity = self._identified(self._function)
+        if identity is not self._plain_identity:
+            self._plain_caches, self._plain_identity = {}, identity
+        cache = self._plain_caches.get(key)
+        if cache is None:
+            cache = self._cache(self._taken_apart(args, dict(kwargs)))
+            if len(self._plain_caches) >= _MOST_CACHES:
+                self._plain_caches.clear()
+            self._plain_caches[key] = cache
+        return cache
 
     def _prepared(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[ChunkCache, Callable[..., Any]]:
         call = self._taken_apart(args, kwargs)
@@ -759,6 +860,7 @@ class _Sweep:
             outputs=settings.outputs,
             collate_fn=settings.collate_fn,
             allow_pickle=settings.allow_pickle,
+            compression=settings.compression,
         )
 
     def _check(self, params: Mapping[str, Any]) -> None:
@@ -786,25 +888,21 @@ class _Sweep:
         return {**self._memo.metadata, "params": params, "function": function}
 
     def _identified(self, function: Callable[..., Any]) -> FunctionIdentity:
-        """Return the function's identity; taken again only when what it is made of is another object."""
-        made_of = _made_of(function)
-        if self._identity is None or not _same_objects(self._identity[0], made_of):
+        """Return the function's identity; taken again only when something that it is made of has changed."""
+        identity = self._identity
+        if identity is None:
             versioned = self._settings.version is not None
-            self._identity = (made_of, _identify(function, quietly=versioned))
-        return self._identity[1]
+            identity = self._identity = identify_function(function, warn=not versioned)
+        elif not identity.unchanged():
+            identity = self._identity = identity.again()
+        return identity
 
 
+_PLAIN = frozenset({int, float, str, bool, bytes, type(None)})
+"""Types of arguments that cannot change and are told apart by type and value."""
+
+_EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _GATHERING = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-_quiet = threading.Lock()
-
-
-def _identify(function: Callable[..., Any], *, quietly: bool) -> FunctionIdentity:
-    """Return a function's identity, where an explicit version stands in for it without a warning."""
-    if not quietly:
-        return identify_function(function)
-    with _quiet, warnings.catch_warnings():
-        warnings.simplefilter("ignore", IdentityWarning)
-        return identify_function(function)
 
 
 def _unbound(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -822,25 +920,6 @@ def _unbound(function: Callable[..., Any]) -> tuple[Callable[..., Any], dict[str
             function = type(function).__call__
         else:
             return function, bound
-
-
-def _made_of(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """Return the objects that a function's identity rests on, to be compared by ``is``."""
-    plain = unwrap(function)
-    cells = getattr(plain, "__closure__", None) or ()
-    contents = []
-    for cell in cells:
-        try:
-            contents.append(cell.cell_contents)
-        except ValueError:  # a cell that is still empty
-            contents.append(None)
-    defaults = getattr(plain, "__defaults__", None) or ()
-    keywords = getattr(plain, "__kwdefaults__", None) or {}
-    return (getattr(plain, "__code__", plain), *contents, *defaults, *keywords.values())
-
-
-def _same_objects(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
-    return len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True))
 
 
 def _qualname(function: Callable[..., Any]) -> str:

@@ -21,6 +21,7 @@ and the cache, because neither the file format nor the planner needs to know of 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,9 +35,20 @@ from chunk_memo.disk.encoding import decode, decode_array, encode, encode_array,
 from chunk_memo.errors import OutputError
 from chunk_memo.grid import IntArray
 from chunk_memo.identity import canonical_bytes
+from chunk_memo.placing import CellPlace, Place, RegionPlace
 from chunk_memo.selection import Cell, Selection
 
-__all__ = ["KINDS", "Block", "Collector", "Column", "Form", "PointCoords", "combine", "make_block"]
+__all__ = [
+    "KINDS",
+    "Block",
+    "Collector",
+    "Column",
+    "Form",
+    "PointCoords",
+    "combine",
+    "make_block",
+    "single_result",
+]
 
 KINDS = ("list", "grid", "flat", "columns", "frame", "opaque")
 """The kinds that ``outputs=`` may name; ``point`` is set by ``vectorize=True``."""
@@ -79,9 +91,9 @@ class PointCoords(Mapping[str, list[Any]]):
         shape = tuple(len(values) for values in self._values)
         values = self._values[axis]
         if self._points is not None:
-            return [values[i] for i in np.unravel_index(self._points, shape)[axis]]
-        inner = math.prod(shape[axis + 1 :])
-        return [value for value in values for _ in range(inner)] * math.prod(shape[:axis])
+            return list(map(values.__getitem__, np.unravel_index(self._points, shape)[axis].tolist()))
+        inner = itertools.repeat(math.prod(shape[axis + 1 :]))
+        return list(itertools.chain.from_iterable(map(itertools.repeat, values, inner))) * math.prod(shape[:axis])
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of the axes."""
@@ -183,10 +195,7 @@ class Column:
 
 
 def _objects(values: Sequence[Any]) -> Array:
-    array = np.empty(len(values), object)
-    for index, value in enumerate(values):
-        array[index] = value
-    return array
+    return np.fromiter(values, object, len(values))  # an assignment would unpack sequences
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -682,32 +691,6 @@ def _equal(came: Any, expected: Any) -> bool:
 # --- results -----------------------------------------------------------------------------------------------
 
 
-def _scatter(out: Array, cell: Cell, values: Array, points: IntArray | None) -> None:
-    """Write rows (one per point of the cell, or per point listed) to where the request wants them."""
-    trailing = values.shape[1:]
-    if not cell.axes:
-        out.reshape((1, *trailing))[...] = values
-        return
-    if points is None:
-        block = values.reshape((*cell.shape, *trailing))
-        spans = [axis.span for axis in cell.axes]
-        if None not in spans:
-            out[tuple(spans)] = block
-            return
-        for number, axis in enumerate(cell.axes):
-            if axis.pick is not None:
-                block = np.take(block, axis.pick, axis=number)
-        out[np.ix_(*(axis.request for axis in cell.axes))] = block
-        return
-    rank = np.full(math.prod(cell.shape), -1)
-    rank[points] = np.arange(len(points))
-    picks = (np.arange(len(a)) if a.pick is None else a.pick for a in cell.axes)
-    ranks = rank.reshape(cell.shape)[np.ix_(*picks)]
-    where = np.nonzero(ranks >= 0)
-    target = tuple(axis.request[i] for axis, i in zip(cell.axes, where, strict=True))
-    out[target] = values[ranks[where]]
-
-
 class _Arrays:
     """A column of arrays; its dtype is promoted as blocks come in."""
 
@@ -715,28 +698,28 @@ class _Arrays:
         self._shape = shape
         self._out: Array | None = None
 
-    def takes(self, values: Array, *, wide: bool) -> bool:
+    def takes(self, values: Array, leading: int, *, wide: bool) -> bool:
         """Tell whether these values are of the same shape and dtype, or may widen that."""
         out = self._out
         assert out is not None
-        if out.shape[len(self._shape) :] != values.shape[1:]:
+        if out.shape[len(self._shape) :] != values.shape[leading:]:
             return False
         if out.dtype == values.dtype:
             return True
         return wide and np.result_type(out.dtype, values.dtype).kind in (out.dtype.kind, values.dtype.kind)
 
-    def put(self, cell: Cell, values: Array, points: IntArray | None) -> None:
-        out = self._out
+    def put(self, place: Place, values: Array) -> None:
+        out, trailing = self._out, values.shape[place.leading :]
         if out is None:
-            out = np.zeros((*self._shape, *values.shape[1:]), values.dtype)
-        elif out.shape[len(self._shape) :] != values.shape[1:]:
+            out = np.empty((*self._shape, *trailing), values.dtype)
+        elif out.shape[len(self._shape) :] != trailing:
             raise OutputError(
                 f"stored blocks have outputs of shapes {out.shape[len(self._shape) :]} and"
-                f" {values.shape[1:]} per point; they cannot become one array"
+                f" {trailing} per point; they cannot become one array"
             )
         dtype = _promoted(out.dtype, values.dtype)
         self._out = _widened(out, dtype)
-        _scatter(self._out, cell, _widened(values, dtype), points)
+        place.scatter(self._out, _widened(values, dtype))
 
     def result(self) -> Array:
         assert self._out is not None
@@ -764,26 +747,36 @@ class _Outputs:
         outputs._have[...] = 2
         return outputs
 
-    def put(self, cell: Cell, column: Column, points: IntArray | None, block: Block) -> None:
-        together = column.pointwise and column.form == "list" and column.arrays
-        if together and (not self._arrays or self._fits(column)):
-            self._tree = column.tree
-            for name, array in column.arrays.items():
-                self._arrays.setdefault(name, _Arrays(self._shape)).put(cell, array, points)
-            _scatter(self._have, cell, np.ones(block.count, np.int8), points)
+    def put(self, place: Place, column: Column, block: Block) -> None:
+        if self.put_together(place, column):
             return
         values = column.objects(block.count, block.coords, allow_pickle=self._allow_pickle)
         if self._decoded is None:
             self._decoded = np.empty(self._shape, object)
-        _scatter(self._decoded, cell, values, points)
-        _scatter(self._have, cell, np.full(block.count, 2, np.int8), points)
+        place.scatter(self._decoded, values)
+        place.scatter(self._have, np.full(block.count, 2, np.int8))
 
-    def _fits(self, column: Column) -> bool:
+    def put_together(self, place: Place, column: Column) -> bool:
+        """Take rows that can be decoded together with those before; tell whether these can."""
+        together = column.pointwise and column.form == "list" and column.arrays
+        if not together or not self.fits(column, place.leading):
+            return False
+        self._tree = column.tree
+        for name, array in column.arrays.items():
+            self._arrays.setdefault(name, _Arrays(self._shape)).put(place, array)
+        shape = next(iter(column.arrays.values())).shape[: place.leading]
+        place.scatter(self._have, np.ones(shape, np.int8))
+        return True
+
+    def fits(self, column: Column, leading: int) -> bool:
         """Tell whether rows of this column can be decoded together with those before, types kept."""
+        if not self._arrays:
+            return True
         if self._tree is not column.tree and self._tree != column.tree:
             return False
         wide = widenable(column.tree)
-        return all(self._arrays[name].takes(array, wide=name in wide) for name, array in column.arrays.items())
+        pairs = column.arrays.items()
+        return all(self._arrays[name].takes(array, leading, wide=name in wide) for name, array in pairs)
 
     def result(self, coords: Callable[[IntArray | None], Mapping[str, list[Any]]]) -> list[Any]:
         have = self._have.reshape(-1)
@@ -793,9 +786,9 @@ class _Outputs:
         together = np.flatnonzero(have == 1)
         if len(together):
             values = self._decode(coords(together), len(together), together)
-            for index, value in zip(together.tolist(), values, strict=True):
-                out[index] = value
-        return list(out[have > 0])
+            out[together] = _objects(values)
+        found: list[Any] = out[have > 0].tolist()
+        return found
 
     def _decode(self, coords: Mapping[str, list[Any]], count: int, rows: IntArray | None) -> list[Any]:
         arrays = {}
@@ -828,6 +821,11 @@ class Collector:
         self._opaque: dict[int, list[Any]] = {}
         self._notes: dict[Any, list[Note]] = {}
         self._by_chunk: dict[int, Collector] | None = {} if by_chunk else None
+
+    @property
+    def by_chunk(self) -> bool:
+        """Whether an entry is kept for each cell."""
+        return self._by_chunk is not None
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -870,7 +868,53 @@ class Collector:
         for name, column in block.columns.items():
             if column.note is not None:
                 self._notes.setdefault(name, []).append(column.note)
-            self._put(name, column, cell, block, points)
+            self._put(name, column, CellPlace(cell, points), block)
+
+    def add_region(self, place: RegionPlace, kind: str, columns: Mapping[Any, Column]) -> bool:
+        """Take the outputs of many chunks at once, where they go together with those before.
+
+        Parameters
+        ----------
+        place : RegionPlace
+            Where they go.
+        kind : str
+            Their kind.
+        columns : mapping
+            The columns; the leading dimensions of their arrays are those of the place.
+
+        Returns
+        -------
+        bool
+            Whether they were taken; where not, nothing was, and each chunk is to be added alone.
+        """
+        if self._by_chunk is not None or not self._kinds <= {kind}:
+            return False
+        if self._columns and columns.keys() != self._columns.keys():
+            return False
+        if not all(self._together(self._columns.get(name), c, place) for name, c in columns.items()):
+            return False
+        self._kinds.add(kind)
+        for name, column in columns.items():
+            if column.note is not None:
+                self._notes.setdefault(name, []).append(column.note)
+            target = self._columns.get(name)
+            if target is None:
+                arrays = column.form == "array"
+                target = _Arrays(self._shape) if arrays else _Outputs(self._shape, self._allow_pickle)
+                self._columns[name] = target
+            if isinstance(target, _Arrays):
+                target.put(place, decode_array(column.tree, column.arrays))
+            else:
+                target.put_together(place, column)
+        return True
+
+    @staticmethod
+    def _together(target: _Arrays | _Outputs | None, column: Column, place: RegionPlace) -> bool:
+        if column.form == "array":
+            return target is None or isinstance(target, _Arrays)
+        if isinstance(target, _Arrays) or not column.arrays:
+            return False
+        return target is None or target.fits(column, place.leading)
 
     def _of_chunk(self, rank: int, cell: Cell) -> Collector:
         assert self._by_chunk is not None
@@ -883,18 +927,18 @@ class Collector:
             self._by_chunk[rank] = Collector(part, allow_pickle=self._allow_pickle)
         return self._by_chunk[rank]
 
-    def _put(self, name: Any, column: Column, cell: Cell, block: Block, points: IntArray | None) -> None:
+    def _put(self, name: Any, column: Column, place: Place, block: Block) -> None:
         target = self._columns.get(name)
         if column.form == "array" and (target is None or isinstance(target, _Arrays)):
             target = self._columns[name] = target or _Arrays(self._shape)
-            target.put(cell, decode_array(column.tree, column.arrays), points)
+            target.put(place, decode_array(column.tree, column.arrays))
             return
         if target is None:
             target = _Outputs(self._shape, self._allow_pickle)
         elif isinstance(target, _Arrays):
             target = _Outputs.of_arrays(target, self._shape, self._allow_pickle)
         self._columns[name] = target
-        target.put(cell, column, points, block)
+        target.put(place, column, block)
 
     def entries(self) -> list[Any]:
         """Return one entry per chunk touched, in grid order of the request.
@@ -940,6 +984,38 @@ class Collector:
         return PointCoords(self._selection.order, self._selection.values, points)
 
 
+def single_result(kind: str, outputs: Mapping[Any, Any], axes: int) -> Any:
+    """Return what the caller gets for a request of one point.
+
+    Parameters
+    ----------
+    kind : str
+        The kind of output.
+    outputs : mapping
+        For each column an array of one row, or a list of one output.
+    axes : int
+        Number of axes.
+
+    Returns
+    -------
+    object
+        What a :class:`Collector` of that request would return.
+    """
+    shape = (1,) * axes
+    if kind == "columns":
+        return {name: _shaped(_writable(value, shape), shape) for name, value in outputs.items()}
+    value = outputs[""]
+    if kind in ("grid", "flat"):
+        return _shaped(_writable(value, shape), shape)
+    array = _numbers(value) if kind == "point" and axes else None
+    return value if array is None else array.reshape(*shape, *array.shape[1:])
+
+
+def _writable(value: Any, shape: tuple[int, ...]) -> Any:
+    """Return one row in the request's shape, as the caller's own."""
+    return value.reshape(*shape, *value.shape[1:]).copy() if isinstance(value, np.ndarray) else value
+
+
 _TOGETHER = ({"list", "point"}, {"grid", "flat", "point"}, {"columns"}, {"frame"}, {"opaque"})
 """Kinds whose blocks make one result."""
 
@@ -961,16 +1037,18 @@ def _shaped(values: Any, shape: tuple[int, ...]) -> Array:
 
 def _numbers(values: list[Any]) -> Array | None:
     """Return numbers or equal-shaped arrays as one array, None where that would change a value."""
-    if values and all(type(value) is np.ndarray for value in values):
+    types = set(map(type, values))
+    if types == {np.ndarray}:
         return _stacked(values)
-    if not all(isinstance(value, int | float | complex | np.number | np.bool_) for value in values):
+    if not all(issubclass(cls, int | float | complex | np.number | np.bool_) for cls in types):
         return None
     array = np.asarray(values)
     if array.dtype.kind not in "biufc":
         return None
-    whole = (value for value in values if isinstance(value, int | np.integer))
-    if array.dtype.kind in "fc" and any(abs(int(value)) > 2**53 for value in whole):
-        return None
+    if array.dtype.kind in "fc" and any(issubclass(cls, int | np.integer) for cls in types):
+        whole = (value for value in values if isinstance(value, int | np.integer))
+        if any(abs(int(value)) > 2**53 for value in whole):
+            return None
     return array
 
 

@@ -7,7 +7,6 @@ as few calls as it can.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,10 +80,7 @@ class Plan:
     @property
     def total_points(self) -> int:
         """Number of distinct points asked for."""
-        count = 1
-        for keys in self.selection.keys:
-            count *= len(set(keys))
-        return count
+        return self.cells.points
 
     @property
     def executed_points(self) -> int:
@@ -124,7 +120,7 @@ class Plan:
             The cells, in grid order.
         """
         wanted = np.isin(self.states, states)
-        return itertools.compress(self.cells, wanted.tolist())
+        return map(self.cells.at, np.flatnonzero(wanted).tolist())
 
     def __repr__(self) -> str:
         """Return the totals in one line."""

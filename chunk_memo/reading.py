@@ -6,7 +6,7 @@ listed. A part that vanishes in between means that somebody folded it, so the co
 
 from __future__ import annotations
 
-import os
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from chunk_memo.chunks import ChunkRef, ChunkStore, Part
-from chunk_memo.disk import files
 from chunk_memo.grid import Bins, IntArray
 from chunk_memo.outputs import Block, Collector
-from chunk_memo.selection import Cell
+from chunk_memo.regions import Patterns, RegionReader
+from chunk_memo.selection import Cell, Cells
 from chunk_memo.tasks import Missing
 
 __all__ = ["Reader", "Reading"]
@@ -103,7 +103,7 @@ class Reader:
         self._store = store
         self._bins = bins
         self._order = order
-        self._learn = learn or (lambda block: None)
+        self._learn = learn
 
     def ref(self, cell: Cell, choice: tuple[int, ...]) -> ChunkRef:
         """Return one of the chunks that may hold a cell.
@@ -142,6 +142,44 @@ class Reader:
         choices = cell.candidates(self._bins, self._order)
         return [_Candidate(cell, choice, self.ref(cell, choice)) for choice in choices]
 
+    def read_all(self, cells: Cells, collector: Collector | None, patterns: Patterns) -> Reading:
+        """Read what is stored of a request: by regions where that can be, else cell by cell.
+
+        Parameters
+        ----------
+        cells : Cells
+            The request.
+        collector : Collector or None
+            Takes the outputs. With None nothing is decoded: files are opened and their manifests checked.
+        patterns : Patterns
+            What is known of the cache's files.
+
+        Returns
+        -------
+        Reading
+            What was found and what was not.
+        """
+        reading = Reading()
+        alone = collector is None or collector.by_chunk or not self._order
+        if collector is None or alone or not (self._store.plain and cells.simple):
+            for rank, cell in enumerate(cells):
+                self.read(rank, cell, collector, reading)
+            return reading
+        regions = RegionReader(self._store, self._bins, self._order, collector, patterns, self._learn)
+        found = regions.read(cells)
+        reading.total_chunks = reading.cached_chunks = found.chunks
+        reading.total_points = reading.cached_points = found.points
+        reading.bytes_read = found.nbytes
+        for rank in found.left:
+            self.read(rank, cells.at(rank), collector, reading)
+        for rank in found.absent:
+            cell = cells.at(rank)
+            reading.total_chunks += 1
+            reading.total_points += cell.points
+            reading.missing.append((rank, cell, None))
+        reading.missing.sort(key=operator.itemgetter(0))
+        return reading
+
     def read(self, rank: int, cell: Cell, collector: Collector | None, reading: Reading) -> None:
         """Read what is stored of one cell.
 
@@ -175,7 +213,7 @@ class Reader:
         for piece in pieces:
             reading.bytes_read += piece.part.nbytes
             if collector is not None:
-                self._learn(piece.part.block)
+                self._learned(piece.part.block)
                 collector.add(rank, cell, piece.part.block.taken(piece.rows), piece.points)
         reading.cached_points += found
         if found == cell.points:
@@ -186,6 +224,10 @@ class Reader:
         for piece in pieces:
             missing[piece.points] = False
         reading.missing.append((rank, cell, np.flatnonzero(missing) if found else None))
+
+    def _learned(self, block: Block) -> None:
+        if self._learn is not None:
+            self._learn(block)
 
     def _read_complete(
         self, rank: int, candidates: list[_Candidate], collector: Collector | None, reading: Reading
@@ -200,7 +242,7 @@ class Reader:
                     block = self._store.block(ref, chunk, candidate.positions())
                     if block is None:
                         continue
-                    self._learn(block)
+                    self._learned(block)
                     collector.add(rank, cell, block)
                 elif chunk.constant["kind"] == "opaque" and cell.points < ref.points:
                     continue
@@ -224,39 +266,6 @@ class Reader:
                     covered[take] = True
                     pieces.append(_Piece(part, rows[take], take))
         return pieces
-
-    def count(self, cell: Cell) -> int:
-        """Return how many points of a cell are stored, by the names and manifests of files alone.
-
-        Parameters
-        ----------
-        cell : Cell
-            The cell.
-
-        Returns
-        -------
-        int
-            Number of points.
-        """
-        candidates = self._candidates(cell)
-        for candidate in candidates:
-            if any(os.path.exists(path) for path in self._store.paths(candidate.ref)):
-                return cell.points
-        covered = np.zeros(cell.points, bool)
-        for candidate in candidates:
-            folders = self._store.parts_folders(candidate.ref)
-            if not any(files.list_folder(folder) for folder in folders):
-                continue
-            wanted = candidate.points()
-            for part in self._parts(candidate.ref):
-                covered |= _rows_of(part, wanted) >= 0
-        return int(covered.sum())
-
-    def _parts(self, ref: ChunkRef) -> list[Part]:
-        try:
-            return self._store.parts(ref)
-        except FileNotFoundError:
-            return []
 
 
 def _rows_of(part: Part, wanted: Any) -> IntArray:

@@ -9,7 +9,6 @@ through one adapter.
 from __future__ import annotations
 
 import errno
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,8 +33,6 @@ __all__ = [
     "run_chunks_streaming",
     "run_streaming",
 ]
-
-_log = logging.getLogger("chunk_memo")
 
 
 @dataclass(slots=True)
@@ -200,8 +197,7 @@ class _Engine:
         complete = False
         try:
             with self.cache.syncer() as syncer:
-                done = {self._one(task, syncer, collector) for task in self.cache.tasks(selection, missing)}
-                diagnostics.executed_chunks += len(done)
+                self._run_all(self.cache.tasks(selection, missing), syncer, collector)
                 flushing = time.perf_counter()
                 syncer.flush()
                 diagnostics.write_seconds += time.perf_counter() - flushing
@@ -209,9 +205,21 @@ class _Engine:
         finally:
             self.emit(RunFinished(time.perf_counter() - started, complete))
 
-    def _one(self, task: Task, syncer: Syncer, collector: Collector | None) -> int:
+    def _run_all(self, tasks: Iterator[Task], syncer: Syncer, collector: Collector | None) -> None:
+        """Compute and store tasks; those of one chunk come one after the other."""
+        ref, cells = None, set[int]()
+        for task in tasks:
+            if task.ref is not ref:
+                self.diagnostics.executed_chunks += len(cells)
+                ref, cells = task.ref, set()
+            self._one(task, syncer, collector)
+            cells.update([share.rank for share in task.shares])
+        self.diagnostics.executed_chunks += len(cells)
+
+    def _one(self, task: Task, syncer: Syncer, collector: Collector | None) -> None:
         """Compute and store one task."""
         diagnostics = self.diagnostics
+        count = task.count
         self._sync_before_computing(syncer)
         started = time.perf_counter()
         output = self._call(task)
@@ -224,16 +232,16 @@ class _Engine:
             raise
         written = self._store(task, block, seconds, syncer, collector is not None)
         if collector is not None:
-            collector.add(task.rank, task.cell, block, task.cell_points)
+            _collect(collector, task, block)
         else:
             diagnostics.stream_flushes += 1
-            diagnostics.max_stream_items = max(diagnostics.max_stream_items, task.count)
-        diagnostics.executed_points += task.count
+            diagnostics.max_stream_items = max(diagnostics.max_stream_items, count)
+        diagnostics.executed_points += count
         diagnostics.execute_seconds += seconds
         diagnostics.bytes_written += written
         diagnostics.write_seconds += time.perf_counter() - started - seconds
-        self.emit(ChunkDone(task.ref.name, task.count, seconds, written))
-        return task.rank
+        if self.observers:
+            self.emit(ChunkDone(task.ref.name, count, seconds, written))
 
     def _sync_before_computing(self, syncer: Syncer) -> None:
         """Put finished files on disk before a call that may take hours."""
@@ -254,7 +262,7 @@ class _Engine:
             return outputs
         except BaseException as error:
             error.add_note(self._whereabouts(task, arguments))
-            if isinstance(error, Exception):
+            if isinstance(error, Exception) and self.observers:
                 self.emit(PointFailed(task.ref.name, arguments, error))
             raise
 
@@ -289,6 +297,13 @@ class _Engine:
         )
         raised.diagnostics = self.diagnostics
         return raised
+
+
+def _collect(collector: Collector, task: Task, block: Block) -> None:
+    """Hand each cell its share of a block; an opaque one is one entry, and goes to the first."""
+    shares = task.shares if block.kind != "opaque" else task.shares[:1]
+    for rank, cell, points, rows in shares:
+        collector.add(rank, cell, block if rows is None else block.taken(rows), points)
 
 
 def _refuse_holes(collector: Collector) -> None:
@@ -550,8 +565,10 @@ def _watchers(settings: Any, observers: Iterable[Observer]) -> list[Observer]:
 
 def _profiled(engine: _Engine, settings: Any) -> None:
     if getattr(settings, "profile", False):
+        import logging
+
         d = engine.diagnostics
-        _log.info(
+        logging.getLogger("chunk_memo").info(
             "%s: plan %.3f s, read %.3f s, execute %.3f s, write %.3f s; %d of %d points executed",
             engine.cache.name or engine.cache.cache_id,
             d.plan_seconds,

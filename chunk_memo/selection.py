@@ -8,15 +8,17 @@ chunk. Cells are made when they are looked at; a grid may have a million of them
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import operator
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from chunk_memo.errors import (
     IdentityError,
@@ -25,9 +27,10 @@ from chunk_memo.errors import (
     UnknownValueError,
 )
 from chunk_memo.grid import Axis, AxisBins, Bins, Grid, IntArray, in_stable_order, sequence_of_values
-from chunk_memo.identity import canonical_bytes, canonical_many, normalize
+from chunk_memo.identity import canonical_bytes, normalize
+from chunk_memo.keys import PackedKeys, keys_of_values, locate, take
 
-__all__ = ["AxisCell", "AxisCells", "Cell", "Cells", "Selection", "new_values", "select"]
+__all__ = ["AxisCell", "AxisCells", "Cell", "Cells", "Run", "Selection", "new_values", "select"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +52,7 @@ class Selection:
     """Names of the axes, in the order in which outputs run over them."""
     values: tuple[tuple[Any, ...], ...]
     """The values asked for along each axis, in the order asked."""
-    keys: tuple[tuple[bytes, ...], ...]
+    keys: tuple[Sequence[bytes], ...]
     """Their canonical bytes."""
 
     def __repr__(self) -> str:
@@ -116,7 +119,7 @@ def select(
             chosen.append(_by_value(axis, axes[axis.name]))
         elif axis_indices and axis.name in axis_indices:
             positions = _by_index(axis, axis_indices[axis.name])
-            chosen.append((tuple(axis.values[i] for i in positions), tuple(axis.keys[i] for i in positions)))
+            chosen.append((tuple(axis.values[i] for i in positions), take(axis.keys, positions)))
         else:
             chosen.append((axis.values, axis.keys))
     return Selection(grid.order, tuple(values for values, _ in chosen), tuple(keys for _, keys in chosen))
@@ -138,21 +141,21 @@ def new_values(axis: Axis, argument: Any) -> tuple[list[Any], list[bytes]]:
         The new values in the order asked, and their canonical bytes.
     """
     values = _read(axis, argument)
-    keys = canonical_many(values, axis.name)
+    keys = keys_of_values(values, axis.name)
     fresh = {k: v for k, v in zip(keys, values, strict=True) if k not in axis.lookup}
     return list(fresh.values()), list(fresh)
 
 
-def _by_value(axis: Axis, argument: Any) -> tuple[tuple[Any, ...], tuple[bytes, ...]]:
+def _by_value(axis: Axis, argument: Any) -> tuple[tuple[Any, ...], Sequence[bytes]]:
     values = _read(axis, argument)
     if not values:
         raise SpecError(f"no values were asked for along axis {axis.name!r}; leave it out to ask for all")
-    keys = canonical_many(values, axis.name)
-    for value, key in zip(values, keys, strict=True):
-        if key not in axis.lookup:
-            raise UnknownValueError(_unknown_value(axis, value))
-    positions = [axis.lookup[key] for key in keys]
-    return tuple(axis.values[i] for i in positions), tuple(keys)
+    keys = keys_of_values(values, axis.name)
+    positions = locate(axis.lookup, keys).tolist()
+    if -1 in positions:
+        raise UnknownValueError(_unknown_value(axis, values[positions.index(-1)]))
+    chosen = tuple(axis.values[i] for i in positions)
+    return chosen, keys if isinstance(keys, PackedKeys) else tuple(keys)
 
 
 def _read(axis: Axis, argument: Any) -> list[Any]:
@@ -201,6 +204,8 @@ def _unknown_value(axis: Axis, value: Any) -> str:
 
 def _nearest(axis: Axis, value: Any) -> Any:
     if isinstance(value, str):
+        import difflib
+
         names = [item for item in axis.values if isinstance(item, str)]
         close = difflib.get_close_matches(value, names, n=1, cutoff=0.0)
         return close[0] if close else None
@@ -298,6 +303,60 @@ class AxisCell:
         return AxisCell(self.bins, self.positions, ranks, self.pick, source, span)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """Cells along one axis, one after the other, that ask for the same positions of bins of one size."""
+
+    first: int
+    """Rank of the first cell along the axis."""
+    numbers: list[int]
+    """The bin of each cell."""
+    size: int
+    """Number of values in each bin."""
+    start: int
+    """Position in the request of the first value; whole bins follow each other from there."""
+    cell: AxisCell | None = None
+    """A single cell that is not a whole bin in order; its positions count, and `start` does not."""
+
+    def __len__(self) -> int:
+        """Return the number of cells."""
+        return len(self.numbers)
+
+    @property
+    def values(self) -> int:
+        """Number of distinct values asked of each bin."""
+        return self.size if self.cell is None else len(self.cell)
+
+    @property
+    def pick(self) -> IntArray | None:
+        """For each position in the request the position in the bin; None for whole bins in order."""
+        if self.cell is None:
+            return None
+        positions = self.cell.positions[0]
+        return positions if self.cell.pick is None else positions[self.cell.pick]
+
+    def wanted(self, start: int, stop: int) -> slice | IntArray:
+        """Return where values of some of the cells stand in the request.
+
+        Parameters
+        ----------
+        start, stop : int
+            The range of cells within the run.
+
+        Returns
+        -------
+        slice or ndarray of intp
+            Positions in the request.
+        """
+        if self.cell is None:
+            return slice(self.start + start * self.size, self.start + stop * self.size)
+        return self.cell.request if self.cell.span is None else self.cell.span
+
+
+_MOST_KEPT = 1 << 16
+"""Of an axis with up to this many cells each is made once; more would fill the memory."""
+
+
 class AxisCells:
     """The cells along one axis; made when they are looked at.
 
@@ -313,9 +372,12 @@ class AxisCells:
         self._bins = bins
         self._keys = keys
         flat = bins.locate(keys)
-        self.unbinned: list[int] = [int(i) for i in np.flatnonzero(flat < 0)]
+        self.unbinned: array[int] = array("q", np.flatnonzero(flat < 0).tobytes())
         self._flat = flat
         self._groups: list[tuple[tuple[int, ...], IntArray]] | None = None
+        self._cut: _Cut | None = None
+        self._made: dict[int, AxisCell] = {}
+        self._runs: list[Run] | None = None
         if self.unbinned:
             self._labels: IntArray = np.zeros(0, np.intp)
         elif bins.overlapping:
@@ -325,6 +387,12 @@ class AxisCells:
 
     def _split(self, numbers: IntArray) -> None:
         """Group positions by bin number, groups in the order of first appearance."""
+        if bool((numbers[1:] >= numbers[:-1]).all()):
+            self._order, self._labels = np.arange(len(numbers)), numbers
+            starts = np.flatnonzero(np.r_[True, numbers[1:] != numbers[:-1]])
+            self._starts = starts if len(starts) < len(numbers) else self._order
+            self._ends = np.r_[starts[1:], len(numbers)]
+            return
         order = np.argsort(numbers, kind="stable")
         ordered = numbers[order]
         starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
@@ -334,26 +402,149 @@ class AxisCells:
 
     def _group_by_bin_sets(self) -> list[tuple[tuple[int, ...], IntArray]]:
         groups: dict[tuple[int, ...], list[int]] = {}
+        numbers: tuple[int, ...]
+        shared = self._bins.shared
+        first = self._bins.numbers_of(self._flat).tolist()
         for index, key in enumerate(self._keys):
-            numbers = self._bins.numbers_of(np.asarray(self._bins.positions(key), np.intp))
-            groups.setdefault(tuple(int(n) for n in numbers), []).append(index)
+            numbers = (first[index],)
+            if key in shared:
+                positions = np.asarray(self._bins.positions(key), np.intp)
+                numbers = tuple(self._bins.numbers_of(positions).tolist())
+            groups.setdefault(numbers, []).append(index)
         return [(numbers, np.asarray(members, np.intp)) for numbers, members in groups.items()]
 
     def __len__(self) -> int:
         """Return the number of cells along the axis."""
         return len(self._groups) if self._groups is not None else len(self._starts)
 
-    def __getitem__(self, index: int) -> AxisCell:
-        """Return one cell."""
+    @property
+    def numbers(self) -> IntArray:
+        """The number of each cell's bin; -1 where the values lie in several."""
+        if self._groups is None:
+            return self._labels[self._starts]
+        numbers = [found[0] if len(found) == 1 else -1 for found, _ in self._groups]
+        return np.asarray(numbers, np.intp)
+
+    @cached_property
+    def lengths(self) -> IntArray:
+        """The number of distinct values in each cell."""
         if self._groups is not None:
-            numbers, request = self._groups[index]
-            return self._cell(numbers, request)
-        start, end = self._starts[index], self._ends[index]
-        return self._cell((int(self._labels[start]),), self._order[start:end])
+            return np.asarray([len(np.unique(self._flat[request])) for _, request in self._groups], np.intp)
+        counts: IntArray = self._ends - self._starts
+        flat = self._flat
+        if bool((flat[1:] > flat[:-1]).all()):
+            return counts
+        flat = np.sort(flat)  # in the order of the bins, as these are rows of positions
+        repeated = np.r_[0, np.cumsum(flat[1:] == flat[:-1])]
+        counts -= repeated[self._ends - 1] - repeated[self._starts]
+        return counts
+
+    def touched(self, positions: Sequence[int]) -> npt.NDArray[np.bool_]:
+        """Tell which cells hold some of these positions of the request.
+
+        Parameters
+        ----------
+        positions : sequence of int
+            Positions in the request.
+
+        Returns
+        -------
+        ndarray of bool
+            One entry per cell.
+        """
+        marked = np.zeros(len(self._flat) + 1, np.intp)
+        marked[np.asarray(positions, np.intp) + 1] = 1
+        if self._groups is not None:
+            return np.asarray([marked[request + 1].any() for _, request in self._groups], bool)
+        marked[1:] = marked[1:][self._order]
+        count = np.cumsum(marked)
+        return count[self._ends] > count[self._starts]
+
+    def __getitem__(self, index: int) -> AxisCell:
+        """Return one cell; of an axis with few it is made once."""
+        made = self._made.get(index)
+        if made is None:
+            made = self._cell(*self._groups[index]) if self._groups is not None else self._cell_of_one_bin(index)
+            if len(self) <= _MOST_KEPT:
+                self._made[index] = made
+        return made
 
     def __iter__(self) -> Iterator[AxisCell]:
         """Iterate over the cells."""
         return (self[index] for index in range(len(self)))
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether some value of the axis lies in several bins."""
+        return self._groups is not None
+
+    def runs(self) -> list[Run]:
+        """Return all cells as runs, for values that have a bin each, and one only.
+
+        Returns
+        -------
+        list of Run
+            Runs in the order of the cells.
+        """
+        if self._runs is None:
+            self._runs = self._cut_runs()
+        return self._runs
+
+    def _cut_runs(self) -> list[Run]:
+        starts, ends = self._starts, self._ends
+        numbers, counts = self._labels[starts], ends - starts
+        bin_starts = np.asarray(self._bins.starts, np.intp)
+        sizes = bin_starts[numbers + 1] - bin_starts[numbers]
+        flat, first = self._flat[self._order], self._order[starts]
+        broken = np.r_[0, np.cumsum(np.r_[flat[1:] - flat[:-1] != 1, False])]
+        whole = (
+            (counts == sizes)
+            & (self._order[ends - 1] - first == counts - 1)
+            & (broken[ends - 1] == broken[starts])
+        )
+        follows = whole[1:] & whole[:-1] & (sizes[1:] == sizes[:-1]) & (first[1:] == first[:-1] + sizes[:-1])
+        cuts = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(starts)]
+        return [
+            Run(
+                low,
+                numbers[low:high].tolist(),
+                int(sizes[low]),
+                int(first[low]),
+                None if whole[low] else self[low],
+            )
+            for low, high in itertools.pairwise(cuts)
+        ]
+
+    def _cell_of_one_bin(self, index: int) -> AxisCell:
+        if self._cut is None:
+            self._cut = self._all_cut()
+        cut = self._cut
+        start, end = cut.starts[index], cut.ends[index]
+        number, request = cut.numbers[index], self._order[start:end]
+        if cut.mixed and cut.mixed[index]:
+            return self._cell((number,), request)
+        span = slice(low := cut.lows[index], low + end - start) if cut.contiguous[index] else None
+        return AxisCell((number,), (cut.within[start:end],), request, None, request, span)
+
+    def _all_cut(self) -> _Cut:
+        order, labels, starts, ends = self._order, self._labels, self._starts, self._ends
+        within = self._flat[order] - self._bins.starts[labels]
+        falls = (within[1:] <= within[:-1]) & (labels[1:] == labels[:-1])
+        mixed: Sequence[bool] = ()
+        if bool(falls.any()):
+            count = np.r_[0, np.cumsum(falls)]
+            mixed = (count[ends - 1] > count[starts]).tolist()
+        lows = order[starts]
+        contiguous = order[ends - 1] - lows == ends - starts - 1
+        return _Cut(
+            numbers=_plain(labels[starts]),
+            starts=_plain(starts),
+            ends=_plain(ends),
+            lows=_plain(lows),
+            contiguous=_plain(contiguous),
+            mixed=mixed,
+            within=within,
+        )
 
     def _cell(self, numbers: tuple[int, ...], request: IntArray) -> AxisCell:
         where = [self._within(number, request) for number in numbers]
@@ -367,12 +558,38 @@ class AxisCells:
 
     def _within(self, number: int, request: IntArray) -> IntArray:
         """Return the positions within a bin of the values at these positions of the request."""
-        start, end = self._bins.starts[number], self._bins.starts[number + 1]
+        start, end = self._bins.starts[number : number + 2].tolist()
         flat = self._flat[request]
         if bool(((flat >= start) & (flat < end)).all()):
-            return flat - start
+            within: IntArray = flat - start
+            return within
         places = {key: place for place, key in enumerate(self._bins.keys_of(number))}
         return np.fromiter((places[self._keys[i]] for i in request), np.intp, len(request))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cut:
+    """What the cells along an axis are made of where each lies in one bin, for all of them at once."""
+
+    numbers: Sequence[int]
+    """The bin of each cell."""
+    starts: Sequence[int]
+    """Where each cell begins in the order of the bins."""
+    ends: Sequence[int]
+    """Where it ends."""
+    lows: Sequence[int]
+    """The first position of the request in each."""
+    contiguous: Sequence[bool]
+    """Whether its positions in the request follow each other."""
+    mixed: Sequence[bool]
+    """Whether its values are out of the bin's order, or repeated; empty where none are."""
+    within: IntArray
+    """Positions within the bins, in the order of the bins."""
+
+
+def _plain(array: npt.NDArray[Any]) -> Any:
+    """Return Python numbers, which are quicker to get at, unless there are too many to keep."""
+    return array.tolist() if len(array) <= _MOST_KEPT else array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -475,6 +692,17 @@ class Cell:
         return [bins.of(name).digests(number)[0] for name, number in self._name(choice, order)]
 
 
+def _axis_cells(table: AxisBins, keys: Sequence[bytes]) -> AxisCells:
+    """Return the cells along an axis; those of the request before, where it asked for the very same values."""
+    kept = table.kept
+    if kept is not None and kept[0] is keys and kept[1] == len(table):
+        cells: AxisCells = kept[2]
+        return cells
+    made = AxisCells(table, keys)
+    table.kept = (keys, len(table), made)
+    return made
+
+
 class Cells:
     """The cells of a selection, in grid order of the request.
 
@@ -489,24 +717,88 @@ class Cells:
     def __init__(self, selection: Selection, bins: Bins) -> None:
         self.selection = selection
         self.bins = bins
-        self.axes = tuple(
-            AxisCells(bins.of(name), keys) for name, keys in zip(selection.order, selection.keys, strict=True)
-        )
+        named = zip(selection.order, selection.keys, strict=True)
+        self.axes = tuple([_axis_cells(bins.of(name), keys) for name, keys in named])
 
     @property
-    def unbinned(self) -> dict[str, list[int]]:
+    def unbinned(self) -> dict[str, array[int]]:
         """Positions in the request of values that no bin holds, for each axis that has some."""
         named = zip(self.selection.order, self.axes, strict=True)
         return {name: axis.unbinned for name, axis in named if axis.unbinned}
+
+    @property
+    def simple(self) -> bool:
+        """Whether each value has one bin, and no chunks were named one by one."""
+        return not self.bins.boxes and not any(axis.unbinned or axis.overlapping for axis in self.axes)
+
+    def at(self, rank: int) -> Cell:
+        """Return one cell.
+
+        Parameters
+        ----------
+        rank : int
+            Its rank in the order of iteration.
+
+        Returns
+        -------
+        Cell
+            The cell.
+        """
+        return self.in_grid_order(rank if self.ranking is None else int(self.ranking[rank]))
+
+    def in_grid_order(self, index: int) -> Cell:
+        """Return one cell by its rank in grid order, whatever the order of iteration.
+
+        Parameters
+        ----------
+        index : int
+            Its rank.
+
+        Returns
+        -------
+        Cell
+            The cell.
+        """
+        places = []
+        for axis in reversed(self.axes):
+            index, place = divmod(index, len(axis))
+            places.append(axis[place])
+        return Cell(tuple(reversed(places)))
+
+    @cached_property
+    def ranking(self) -> IntArray | None:
+        """Ranks in grid order of the cells as ``chunk_enumerator`` orders them; None where it has no say."""
+        if not self.bins.boxes:
+            return None
+        ranks = [cell.rank(self.bins, self.selection.order) for cell in map(Cell, _products(self.axes))]
+        return np.argsort(np.asarray(ranks, np.intp), kind="stable")
 
     def __len__(self) -> int:
         """Return the number of cells."""
         return math.prod(len(axis) for axis in self.axes)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of cells along each axis."""
+        return tuple(len(axis) for axis in self.axes)
+
+    @property
+    def points(self) -> int:
+        """Number of distinct points asked for."""
+        return math.prod(int(axis.lengths.sum()) for axis in self.axes)
+
     def __iter__(self) -> Iterator[Cell]:
         """Iterate over the cells in grid order, or in the order of ``chunk_enumerator``."""
-        cells = (Cell(axes) for axes in itertools.product(*self.axes))
-        if not self.bins.boxes:
-            return cells
-        order = self.selection.order
-        return iter(sorted(cells, key=lambda cell: cell.rank(self.bins, order)))
+        if self.ranking is None:
+            return map(Cell, _products(self.axes))
+        return (self.in_grid_order(index) for index in self.ranking.tolist())
+
+
+def _products(axes: Sequence[AxisCells]) -> Iterator[tuple[AxisCell, ...]]:
+    """Iterate as :func:`itertools.product` does, without holding all cells of a long axis."""
+    if not axes:
+        return iter([()])
+    if math.prod(map(len, axes[1:])) <= _MOST_KEPT:
+        rest = list(itertools.product(*axes[1:]))
+        return ((first, *others) for first in axes[0] for others in rest)
+    return ((first, *others) for first in axes[0] for others in _products(axes[1:]))

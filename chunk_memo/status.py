@@ -14,6 +14,10 @@ from chunk_memo.selection import Cell
 __all__ = ["CacheStatus"]
 
 
+_MOST_SHOWN = 1000
+"""Lists of more chunks are not printed."""
+
+
 class CacheStatus(Mapping[str, Any]):
     """What is stored of a request.
 
@@ -58,8 +62,14 @@ class CacheStatus(Mapping[str, Any]):
         return len(self._head) + len(self._LISTS)
 
     def __repr__(self) -> str:
-        """Return what a dict of the same content would show."""
-        return repr(dict(self))
+        """Return what a dict of the same content would show, of long lists only the length."""
+        shown = ", ".join(f"{key!r}: {self._shown(key)}" for key in self)
+        return f"{{{shown}}}"
+
+    def _shown(self, key: str) -> str:
+        states = (STORED,) if key.startswith("cached") else (MISSING, PARTIAL)
+        count = int(np.isin(self.plan.states, states).sum()) if key in self._LISTS else 0
+        return repr(self[key]) if count <= _MOST_SHOWN else f"[… {count} chunks]"
 
     def chunk_keys(self) -> list[ChunkKey]:
         """Return the chunk keys of the request, stored or not, in grid order.

@@ -1,4 +1,11 @@
-"""Calls of the function that are still to be made: points of one chunk that are not stored."""
+"""Calls of the function that are still to be made: points of one chunk that are not stored.
+
+A cell that is missing as a whole, in a chunk that no other missing cell shares, is the rule; what its call
+needs is worked out once for each group of values along an axis, because a grid of a thousand chunks has the
+same few groups in all of them. (Listing a thousand axis values for each chunk took half of the time of a cold
+sweep.) All other points are marked on the chunk they belong to, and cut into boxes there, so that cells which
+overlapping bins tore apart are computed by one call again.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +13,35 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from chunk_memo.chunks import ChunkRef
 from chunk_memo.grid import Bins, IntArray
 from chunk_memo.plan import boxes
-from chunk_memo.selection import Cell, Selection
+from chunk_memo.selection import AxisCell, Cell, Selection
 
-__all__ = ["Missing", "Task", "tasks_for"]
+__all__ = ["Missing", "Share", "Task", "tasks_for"]
 
 Missing = tuple[int, Cell, IntArray | None]
 """A cell that misses points: its rank, the cell, and row-major positions in it (None for all of them)."""
+
+_MOST_GROUPS = 4096
+"""So many groups of values along an axis are kept ready."""
+
+
+class Share(NamedTuple):
+    """What one cell of the request gets of a call's outputs."""
+
+    rank: int
+    """The cell's rank in the request."""
+    cell: Cell
+    """The cell."""
+    points: IntArray | None
+    """Row-major positions in the cell; None where the call makes all of it in order."""
+    rows: IntArray | None
+    """The outputs that belong to those points, by number; None for all of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,12 +56,8 @@ class Task:
     """Values along each axis, in the order of the chunk's bins."""
     points: IntArray | None
     """Row-major positions in the chunk; None where the call makes all of it."""
-    rank: int
-    """The cell's rank in the request."""
-    cell: Cell
-    """The cell that the points belong to."""
-    cell_points: IntArray | None
-    """Row-major positions in the cell; None where the call makes all of it in order."""
+    shares: tuple[Share, ...]
+    """The cells that the points belong to; each point to one of them."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -96,39 +115,131 @@ def tasks_for(
     Task
         One call.
     """
-    for rank, cell, points in missing:
-        choice = cell.candidates(bins, selection.order)[0]
-        numbers = tuple(axis.bins[i] for axis, i in zip(cell.axes, choice, strict=True))
-        ref = make_ref(selection.order, numbers)
-        mask = np.ones(cell.points, bool) if points is None else np.zeros(cell.points, bool)
-        if points is not None:
-            mask[points] = True
-        for box in boxes(mask.reshape(cell.shape)):
-            yield _task(selection, rank, cell, choice, ref, box)
+    groups = [_Groups(asked) for asked in selection.values]
+    for members in _by_chunk(selection, missing, bins):
+        ref = make_ref(selection.order, members[0].numbers)
+        if len(members) == 1 and members[0].points is None:
+            yield _whole(selection.order, ref, members[0], groups)
+        else:
+            yield from _in_boxes(selection, ref, members)
 
 
-def _task(
-    selection: Selection,
-    rank: int,
-    cell: Cell,
-    choice: tuple[int, ...],
-    ref: ChunkRef,
-    box: tuple[IntArray, ...],
-) -> Task:
-    values, within, ranks = [], [], []
-    for number, axis in enumerate(cell.axes):
-        places = axis.positions[choice[number]][box[number]]
-        order = np.argsort(places, kind="stable")
-        ranks.append(box[number][order])
-        within.append(places[order])
-        asked = selection.values[number]
-        values.append(tuple(asked[i] for i in axis.source[ranks[-1]]))
+class _Member(NamedTuple):
+    """Missing points of a cell, in the first chunk that may hold them."""
+
+    rank: int
+    cell: Cell
+    points: IntArray | None
+    picks: tuple[int, ...]
+    """Which of its bins for each axis of the cell."""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of those bins, which name the chunk."""
+        return tuple([axis.bins[i] for axis, i in zip(self.cell.axes, self.picks, strict=True)])
+
+
+def _by_chunk(selection: Selection, missing: Sequence[Missing], bins: Bins) -> Iterator[list[_Member]]:
+    """Put together the cells that will be stored in one chunk; several only where bins overlap."""
+    order = selection.order
+    members = (_Member(*entry, entry[1].candidates(bins, order)[0]) for entry in missing)
+    if not any(bins.of(name).overlapping for name in order):
+        yield from ([member] for member in members)
+        return
+    together: dict[tuple[int, ...], list[_Member]] = {}
+    for member in members:
+        together.setdefault(member.numbers, []).append(member)
+    yield from together.values()
+
+
+# --- a whole cell --------------------------------------------------------------------------------------------
+
+
+class _Group(NamedTuple):
+    """Values of a cell along one axis, in the order of their bin."""
+
+    cell: AxisCell
+    """What they belong to; kept so that its id stays its own."""
+    values: tuple[Any, ...]
+    places: IntArray
+    """Their positions in the bin, ascending."""
+    ranks: IntArray
+    """Their ranks in the cell."""
+    straight: bool
+    """Whether those are 0, 1, 2, …"""
+
+
+class _Groups:
+    """The groups of one axis, kept ready: in a grid of many chunks each comes up again and again."""
+
+    def __init__(self, asked: Sequence[Any]) -> None:
+        self._asked = asked
+        self._ready: dict[tuple[int, int], _Group] = {}
+
+    def of(self, axis: AxisCell, pick: int) -> _Group:
+        """Return the group of a cell along this axis, in one of its bins."""
+        key = (id(axis), pick)
+        group = self._ready.get(key)
+        if group is None:
+            if len(self._ready) >= _MOST_GROUPS:
+                self._ready = {}
+            group = self._ready[key] = self._made(axis, pick)
+        return group
+
+    def _made(self, axis: AxisCell, pick: int) -> _Group:
+        places = axis.positions[pick]
+        ranks = np.argsort(places, kind="stable")
+        straight = bool((ranks == np.arange(len(ranks))).all())
+        values = tuple([self._asked[i] for i in axis.source[ranks].tolist()])
+        return _Group(axis, values, places[ranks], ranks, straight)
+
+
+def _whole(order: tuple[str, ...], ref: ChunkRef, member: _Member, groups: Sequence[_Groups]) -> Task:
+    """Return the one call that makes all of a cell."""
+    cell = member.cell
+    along = [of.of(axis, pick) for of, axis, pick in zip(groups, cell.axes, member.picks, strict=True)]
+    values = tuple([group.values for group in along])
     points: IntArray | None = None
     cell_points: IntArray | None = None
-    if math.prod(len(w) for w in within) < ref.points:
-        points = np.ravel_multi_index(np.ix_(*within), ref.sizes).reshape(-1)
-    if cell.axes:
-        cell_points = np.ravel_multi_index(np.ix_(*ranks), cell.shape).reshape(-1)
-        if np.array_equal(cell_points, np.arange(cell.points)):
-            cell_points = None
-    return Task(ref, selection.order, tuple(values), points, rank, cell, cell_points)
+    if math.prod(map(len, values)) < ref.points:
+        points = _flat([group.places for group in along], ref.sizes)
+    if not all(group.straight for group in along):
+        cell_points = _flat([group.ranks for group in along], cell.shape)
+    return Task(ref, order, values, points, (Share(member.rank, cell, cell_points, None),))
+
+
+def _flat(index: Sequence[IntArray], shape: tuple[int, ...]) -> IntArray:
+    """Return the row-major positions of a product of positions along each axis."""
+    return np.ravel_multi_index(np.ix_(*index), shape).reshape(-1)
+
+
+# --- points of a chunk ---------------------------------------------------------------------------------------
+
+
+def _in_boxes(selection: Selection, ref: ChunkRef, members: Sequence[_Member]) -> Iterator[Task]:
+    """Cut missing points of a chunk, of one cell or of several, into calls."""
+    owner = np.full(ref.points, -1)
+    rank_in_cell = np.zeros(ref.points, np.intp)
+    request: list[dict[int, int]] = [{} for _ in ref.sizes]
+    for number, (_, cell, points, picks) in enumerate(members):
+        places = [axis.positions[pick] for axis, pick in zip(cell.axes, picks, strict=True)]
+        where = _flat(places, ref.sizes) if places else np.zeros(1, np.intp)
+        ranks = np.arange(len(where)) if points is None else points
+        owner[where[ranks]] = number
+        rank_in_cell[where[ranks]] = ranks
+        for known, axis, at in zip(request, cell.axes, places, strict=True):
+            known.update(zip(at.tolist(), axis.source.tolist(), strict=True))
+    for box in boxes((owner >= 0).reshape(ref.sizes)):
+        named = zip(selection.values, request, box, strict=True)
+        values = tuple([tuple([asked[known[i]] for i in at.tolist()]) for asked, known, at in named])
+        points = _flat(box, ref.sizes) if box else np.zeros(1, np.intp)
+        shares = tuple(_shares(members, owner[points], rank_in_cell[points]))
+        yield Task(ref, selection.order, values, None if len(points) == ref.points else points, shares)
+
+
+def _shares(members: Sequence[_Member], owner: IntArray, ranks: IntArray) -> Iterator[Share]:
+    """Tell which outputs of a call belong to which cell."""
+    for number in np.unique(owner).tolist():
+        rows = np.flatnonzero(owner == number)
+        alone = len(rows) == len(owner)
+        yield Share(members[number].rank, members[number].cell, ranks[rows], None if alone else rows)

@@ -659,9 +659,9 @@ class TestTemplates:
         monkeypatch.setattr(hdf5image, "write_skeleton", counted)
         for n in range(5):
             written(grid(7, attributes={"test": "built once"}, created_at=n))
-        assert [4096] == built
+        assert [2048] == built
         written(grid(7, attributes={"test": "built twice"}))
-        assert [4096, 4096] == built
+        assert [2048, 2048] == built
 
     def test_equal_forms_of_other_dtypes(self) -> None:
         """Forms that differ only in the dtype do not share a template."""

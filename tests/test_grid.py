@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunk_memo import SpecError, UnknownAxisError, UnknownValueError
+from chunk_memo.binning import new_layouts
 from chunk_memo.grid import AxisBins, Bins, Grid, chunk_sizes, enumerate_boxes, make_axis
 from chunk_memo.identity import canonical_many
 
@@ -60,14 +61,12 @@ def test_a_value_that_has_a_bin_keeps_it(first: list[int], size: int, second: li
     for values in (first, [*second, *first]):
         declared = grid({"s": size}, s=values)
         before = [bins.of("s").values_of(number) for number in range(len(bins.of("s")))]
-        for groups in bins.missing_groups(declared).values():
-            assert all(len(group) <= size for group in groups)
-            for group in groups:
-                axis = declared.axes[0]
-                bins.of("s").add([axis.values[i] for i in group], [axis.keys[i] for i in group])
+        for layout in new_layouts(declared, bins, "v1", None):
+            assert all(len(group) <= size for group in layout.bins["s"])
+            layout.add_to(bins)
         after = [bins.of("s").values_of(number) for number in range(len(bins.of("s")))]
         assert before == after[: len(before)]
-        assert {} == bins.missing_groups(declared)
+        assert {} == bins.unbinned(declared)
     assert not bins.of("s").overlapping
 
 

@@ -82,7 +82,7 @@ def test_a_value_without_a_bin_is_told(xs: list[list[int]], value: int) -> None:
     """Positions of values that no bin holds are listed by axis."""
     bins = bins_of(xs)
     selection = Selection(("s",), ((value,),), (tuple(canonical_many([value])),))
-    lacking = Cells(selection, bins).unbinned
+    lacking = {name: list(found) for name, found in Cells(selection, bins).unbinned.items()}
     assert ({} if any(value in group for group in xs) else {"s": [0]}) == lacking
 
 

@@ -52,6 +52,35 @@ KEYS = [(("x", (1, 2)), ("y", ("u", "v"))), (("x", (3,)), ("y", ("u", "v")))]
 # --- the four runners --------------------------------------------------------------------------------------
 
 
+def test_chunks_whose_bins_overlap_are_called_whole(tmp_path: Path) -> None:
+    """A chunk that overlapping bins cut into cells is one call, also for some of its points, and one file."""
+    keys = [
+        (("x", (1, 2, 3)), ("y", ("u",))),
+        (("x", (1, 2)), ("y", ("v",))),
+        (("x", (3,)), ("y", ("v",))),
+    ]
+    calls: list[tuple[list[int], list[str]]] = []
+
+    def noted(x: list[int], y: list[str]) -> list[str]:
+        calls.append((x, y))
+        return repeated(x, y)
+
+    def opened(place: str) -> ChunkCache:
+        return cache(tmp_path / place, chunk_enumerator=lambda values: keys)
+
+    assert ALL == run(opened("whole"), noted)[0]
+    assert sorted([([1, 2, 3], ["u"]), ([1, 2], ["v"]), ([3], ["v"])]) == sorted(calls)
+    assert 3 == len(list(tmp_path.rglob("*.h5")))
+    assert ALL == run(opened("whole"), refuse)[0]
+    calls.clear()
+    run(opened("some").slice(x=[2]), noted)
+    output, done = run(opened("some").slice(x=[3, 2, 1], y=["v", "u"]), noted)
+    assert repeated([3, 2, 1], ["v", "u"]) == output
+    assert (4, 2) == (done.executed_points, done.cached_points)
+    assert 6 == sum(len(x) * len(y) for x, y in calls)
+    assert ([1, 3], ["u"]) in calls
+
+
 def test_run_collects(tmp_path: Path) -> None:
     """The outputs come in the order asked, computed once and read afterwards."""
     output, done = run(cache(tmp_path), repeated)

@@ -21,7 +21,7 @@ offset size type    field
 56     4    uint32  length of the constant part
 60     4    uint32  length of the identity
 64     4    uint32  number of checksums
-68     4    uint32  reserved, 0
+68     4    uint32  number of stored pieces of compressed arrays
 72     8    int64   created_at, nanoseconds since 1970-01-01 UTC
 80     8    float64 seconds of compute
 88     8    uint64  reserved, 0
@@ -36,9 +36,11 @@ from                      what
 96                        the constant part: ASCII JSON, the same for all chunks of a template
 96 + constant             the identity, any bytes
 96 + constant + identity  the checksums, one uint64 each, in the order of the array table
+behind the checksums      the pieces' lengths in bytes, one uint64 each, in the same order; the
+                          highest bit is set where a piece is stored without its filters
 ========================= ==============================================================
 
-and zeros up to the length of the user block, which is 4096 or the next power of two that fits.
+and zeros up to the length of the user block, which is 2048 or the next power of two that fits.
 
 The constant part is an object with the members ``arrays`` (a list), ``coords`` (a list, in the
 order of the dimensions) and ``constant`` (the caller's). An entry of ``arrays`` has ``name``,
@@ -49,10 +51,17 @@ without coordinates. A ``dtype`` is NumPy's string; or an object with ``names``,
 ``offsets``, ``itemsize`` (and ``titles``, ``record``) for a structured one; or a pair of dtype
 and shape for a subarray.
 
-In files of at most 65536 bytes there are no separate checksums: the covered stretch ends with
-the last array, so one checksum guards all that is read. In longer files it ends with the
-checksums; an array of at most 1 MiB has one checksum, a longer one has one for each block of
-64 KiB, an empty one has none. The *skeleton* is every byte that is neither covered nor part of
+A *compressed* array lies in pieces of some rows each, as HDF5 filters leave them (see
+:mod:`chunk_memo.disk.filters`). Its entry has no ``offset``, but ``compression`` (the name),
+``rows`` (of a piece) and ``width`` (bytes of an item for the shuffle filter, 1 without), and one
+checksum for each piece, over its stored bytes. The pieces of all such arrays come behind everything
+else, from the place that the member ``pieces`` of the constant part says, one after the other, each
+with zeros up to a multiple of 8 bytes. Compression is no part of what a chunk is.
+
+In files of at most 65536 bytes that compress nothing there are no separate checksums: the covered
+stretch ends with the last array, so one checksum guards all that is read. In others it ends with
+the lengths of the pieces; an array of at most 1 MiB has one checksum, a longer one has one for each
+block of 64 KiB, an empty one has none. The *skeleton* is every byte that is neither covered nor part of
 an array; its checksum, over all of it in file order, is what :func:`verify` adds.
 
 The HDF5 image is described in :mod:`chunk_memo.disk.hdf5image`. Writing is cheap because it is
@@ -68,17 +77,19 @@ import re
 import struct
 import threading
 import weakref
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import count, pairwise
+from itertools import accumulate, count, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import xxhash
 
-from chunk_memo.disk import files, hdf5image
+from chunk_memo.disk import files, filters, hdf5image
+from chunk_memo.disk.filters import Packing
 from chunk_memo.disk.hdf5image import ArraySpec, ImageSpec
 from chunk_memo.errors import ChunkFormatError, EncodingError, FormatVersionError, SpecError
 
@@ -97,8 +108,10 @@ __all__ = [
     "WHOLE_ARRAY",
     "Chunk",
     "Content",
+    "Extent",
     "Header",
     "Piece",
+    "Press",
     "image",
     "is_unfinished",
     "load",
@@ -130,8 +143,9 @@ WHOLE_ARRAY = 1 << 20
 BLOCK_SIZE = 65536
 """Bytes per checksum in longer arrays."""
 
+_PLAIN_PIECE = 1 << 63
 _CHECKED_FROM = 16
-_MIN_USER_BLOCK = 4096
+_MIN_USER_BLOCK = 2048
 _TEMPLATE_BYTES = 64 << 20
 _PLANS = 512
 _CACHED_CONSTANT = 65536
@@ -163,8 +177,8 @@ class Header(NamedTuple):
     """Length of the identity in bytes."""
     checksum_count: int
     """How many checksums follow the identity."""
-    reserved_1: int
-    """Zero."""
+    piece_count: int
+    """How many lengths of stored pieces follow the checksums."""
     created_at: int
     """Nanoseconds since 1970-01-01 UTC."""
     seconds: float
@@ -174,8 +188,27 @@ class Header(NamedTuple):
 
     @property
     def manifest_size(self) -> int:
-        """Bytes from the start of the file to the end of the checksums."""
-        return HEADER.size + self.constant_size + self.identity_size + 8 * self.checksum_count
+        """Bytes from the start of the file to the end of the checksums and lengths of pieces."""
+        return (
+            HEADER.size + self.constant_size + self.identity_size + 8 * (self.checksum_count + self.piece_count)
+        )
+
+
+class Extent(NamedTuple):
+    """Where an array lies in a file, and in which form."""
+
+    dtype: _Dtype
+    """Its dtype."""
+    shape: tuple[int, ...]
+    """Its shape."""
+    offset: int
+    """Where its first byte lies, from the start of the file."""
+    nbytes: int
+    """Number of its bytes."""
+    checksum: int | None
+    """Number of its first checksum in the manifest; None where the head's covers it."""
+    checksums: int
+    """How many checksums it has."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +247,18 @@ class Content:
     """How long that took."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Attributes of the HDF5 file's root group, the same for all chunks of one template."""
+    compression: str | None = None
+    """How arrays that are worth it are compressed: a name of :data:`~chunk_memo.disk.filters.COMPRESSIONS`."""
+
+    def values(self) -> list[_Array]:
+        """Return what changes from chunk to chunk of one template.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            The arrays, then the coordinates of those dimensions that have some.
+        """
+        return [*self.arrays.values(), *(c for c in self.coords.values() if isinstance(c, np.ndarray))]
 
 
 # --- dtypes in the manifest ---------------------------------------------------------------
@@ -298,6 +343,10 @@ class _Template:
     """In small files the checksum of what follows the last array."""
     pieces: tuple[tuple[bytes, int | None], ...]
     """In longer files the bytes behind the user block, each piece with the array after it."""
+    packings: tuple[Packing | None, ...]
+    """How each array is compressed."""
+    slots: hdf5image.Slots | None
+    """Where the HDF5 image is told of stored pieces; None where nothing is compressed."""
 
     @property
     def nbytes(self) -> int:
@@ -315,7 +364,8 @@ class _Plan:
     coords: tuple[int | dict[str, Any], ...]
     """For each dimension the number of its entry, or the whole entry."""
     sizes: tuple[int, ...]
-    """Bytes of each dataset."""
+    """Bytes of each dataset inside the skeleton."""
+    packings: tuple[Packing | None, ...]
     small_bound: int
     large_bound: int
 
@@ -339,30 +389,45 @@ def _plan(spec: ImageSpec) -> _Plan:
         next(numbers) if isinstance(coord, ArraySpec) else {"name": coord[0], "length": coord[1]}
         for coord in spec.coords
     ]
-    sizes = tuple(dataset.nbytes for dataset in layout.datasets)
-    counts = [_checksum_count(size) for size in sizes]
-    widest = _table(entries, coords, sizes, [1 << 63] * len(sizes), counts)
-    bound = HEADER.size + len(widest)
-    return _Plan(layout, tuple(entries), tuple(coords), sizes, bound, bound + 8 * sum(counts))
+    for entry, dataset in zip(entries, layout.datasets, strict=True):
+        entry["nbytes"] = dataset.nbytes
+        if dataset.packing is not None:
+            packing = dataset.packing
+            entry |= {"compression": packing.compression, "rows": packing.rows, "width": packing.width}
+    sizes = tuple(dataset.stretch for dataset in layout.datasets)
+    packings = tuple(dataset.packing for dataset in layout.datasets)
+    counts = _checksum_counts(sizes, packings)
+    far = [1 << 63] * len(sizes)
+    bound = HEADER.size + len(_table(entries, coords, far, counts, 1 << 63))
+    pieces = sum(packing.count for packing in packings if packing is not None)
+    large_bound = bound + 8 * (sum(counts) + pieces)
+    return _Plan(layout, tuple(entries), tuple(coords), sizes, packings, bound, large_bound)
 
 
 def _table(
     entries: Sequence[dict[str, Any]],
     coords: Sequence[int | dict[str, Any]],
-    sizes: Sequence[int],
     offsets: Sequence[int],
     checksums: Sequence[int],
+    pieces: int,
 ) -> bytes:
     """Write the constant part up to the caller's own value."""
-    full = [
-        {**entry, "offset": offset, "nbytes": size, "checksums": number}
-        for entry, offset, size, number in zip(entries, offsets, sizes, checksums, strict=True)
-    ]
-    table = {
+    full = []
+    for entry, offset, number in zip(entries, offsets, checksums, strict=True):
+        place = {} if "compression" in entry else {"offset": offset}
+        full.append({**entry, **place, "checksums": number})
+    table: dict[str, Any] = {
         "arrays": [entry for entry in full if "dims" in entry],
         "coords": [full[coord] if isinstance(coord, int) else coord for coord in coords],
     }
+    if any("compression" in entry for entry in full):
+        table["pieces"] = pieces
     return json.dumps(table, separators=(",", ":"))[:-1].encode("ascii") + b',"constant":'
+
+
+def _checksum_counts(sizes: Sequence[int], packings: Sequence[Packing | None]) -> list[int]:
+    pairs = zip(sizes, packings, strict=True)
+    return [_checksum_count(size) if packing is None else packing.count for size, packing in pairs]
 
 
 def _checksum_count(size: int) -> int:
@@ -373,8 +438,8 @@ def _checksum_count(size: int) -> int:
 
 def _build(plan: _Plan, user_block: int) -> _Template:
     skeleton = hdf5image.write_skeleton(plan.layout, user_block)
-    small = skeleton.size <= SMALL_FILE
-    checksums = [0 if small else _checksum_count(size) for size in plan.sizes]
+    small = skeleton.size <= SMALL_FILE and skeleton.slots is None
+    checksums = [0] * len(plan.sizes) if small else _checksum_counts(plan.sizes, plan.packings)
     whole = _fill(skeleton, user_block, plan.sizes) if small else b""
     return _Template(
         user_block=user_block,
@@ -382,11 +447,17 @@ def _build(plan: _Plan, user_block: int) -> _Template:
         offsets=skeleton.offsets,
         sizes=plan.sizes,
         end=skeleton.end,
-        table=_table(plan.entries, plan.coords, plan.sizes, skeleton.offsets, checksums),
+        table=_table(plan.entries, plan.coords, skeleton.offsets, checksums, _aligned(skeleton.size)),
         whole=whole,
         tail=xxhash.xxh3_64_intdigest(whole[skeleton.end :]),
         pieces=() if small else skeleton.pieces,
+        packings=plan.packings,
+        slots=skeleton.slots,
     )
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 8) * 8
 
 
 def _fill(skeleton: hdf5image.Skeleton, user_block: int, sizes: Sequence[int]) -> bytes:
@@ -484,20 +555,100 @@ def image(content: Content) -> list[Piece]:
     >>> sum(len(buffer) for buffer in image(content)) > 8000
     True
     """
-    arrays = {name: _storable(name, array) for name, array in content.arrays.items()}
-    coords = {
-        name: _storable(name, coord) if isinstance(coord, np.ndarray) else operator.index(coord)
-        for name, coord in content.coords.items()
-    }
-    spec = _spec(content, arrays, coords)
-    plan = _templates.plan(spec)
-    values = [*arrays.values(), *(c for c in coords.values() if not isinstance(c, int))]
-    constant = json.dumps(content.constant, separators=(",", ":")).encode("ascii") + b"}"
-    template = _fitting_template(spec, plan, len(constant) + len(content.identity))
-    constant = template.table + constant
-    if template.whole:
-        return [_small_image(content, template, constant, values)]
-    return _large_image(content, template, constant, values)
+    return Press(content).image(content.values(), content.identity, content.created_at, content.seconds)
+
+
+class Press:
+    """Makes the files of chunks that differ in their values, identities and times alone.
+
+    All that the first of them tells of the others is worked out once; a further file of up to 64 KiB is a copy
+    of bytes, in which values and header are put in place, and one checksum.
+
+    Parameters
+    ----------
+    content : Content
+        What one of the chunks holds.
+
+    Raises
+    ------
+    EncodingError, SpecError, TypeError
+        As :func:`image` does.
+
+    Examples
+    --------
+    >>> content = Content({}, b"1", {"value": np.zeros(3)}, {"value": ("x",)}, {"x": 3}, 0, 0.0)
+    >>> press = Press(content)
+    >>> parse(b"".join(press.image([np.ones(3)], b"2", 0, 0.0))).array("value")
+    array([1., 1., 1.])
+    """
+
+    def __init__(self, content: Content) -> None:
+        arrays = {name: _storable(name, array) for name, array in content.arrays.items()}
+        coords = {
+            name: _storable(name, coord) if isinstance(coord, np.ndarray) else operator.index(coord)
+            for name, coord in content.coords.items()
+        }
+        self._spec = _spec(content, arrays, coords)
+        self._plan = _templates.plan(self._spec)
+        self._constant = json.dumps(content.constant, separators=(",", ":")).encode("ascii") + b"}"
+        stored = [*self._spec.arrays, *(c for c in self._spec.coords if isinstance(c, ArraySpec))]
+        self._dtypes = [array.dtype for array in stored]
+        self._mould: tuple[int, _Mould] | None = None
+
+    def image(self, values: Sequence[_Array], identity: bytes, created_at: int, seconds: float) -> list[Piece]:
+        """Write a chunk as the bytes of its file.
+
+        Parameters
+        ----------
+        values : sequence of numpy.ndarray
+            Its arrays and coordinates, as :meth:`Content.values` lists them; of the same dtypes and numbers of
+            items as those of the first chunk, and such that :func:`~chunk_memo.disk.hdf5image.form_of` says
+            the same of them.
+        identity : bytes
+            Its identity.
+        created_at : int
+            Nanoseconds since 1970-01-01 UTC.
+        seconds : float
+            Seconds of compute.
+
+        Returns
+        -------
+        list of bytes-like
+            The file's bytes in order. Those of large arrays are the caller's own memory, not copies.
+        """
+        mould = self._mould
+        if mould is None or mould[0] != len(identity):
+            mould = self._mould = len(identity), self._moulded(len(identity))
+        pairs = zip(values, self._dtypes, strict=True)
+        arrays = [np.asarray(array, dtype, order="C") for array, dtype in pairs]
+        stamp = _Stamp(identity, created_at, seconds)
+        if mould[1].template.whole:
+            return [_small_image(mould[1], stamp, arrays)]
+        return _large_image(mould[1], stamp, arrays)
+
+    def _moulded(self, identity_size: int) -> _Mould:
+        template = _fitting_template(self._spec, self._plan, len(self._constant) + identity_size)
+        constant = template.table + self._constant
+        start = template.whole or bytes(template.user_block)
+        end = HEADER.size + len(constant)
+        return _Mould(template, len(constant), start[: HEADER.size] + constant + start[end:])
+
+
+class _Stamp(NamedTuple):
+    """What is one chunk's own besides its values."""
+
+    identity: bytes
+    created_at: int
+    seconds: float
+
+
+class _Mould(NamedTuple):
+    """A template for identities of one length."""
+
+    template: _Template
+    constant_size: int
+    start: bytes
+    """In small files the whole file, else the user block; with the constant part in place."""
 
 
 def _storable(name: str, array: _Array) -> _Array:
@@ -530,7 +681,7 @@ def _spec(
         for name, coord in coords.items()
     ]
     attributes = tuple(content.attributes.items())
-    return ImageSpec(tuple(described), tuple(described_coords), attributes)
+    return ImageSpec(tuple(described), tuple(described_coords), attributes, content.compression)
 
 
 def _describe(name: str, array: _Array, dims: tuple[str, ...] | None) -> ArraySpec:
@@ -562,7 +713,7 @@ def _check_dims(name: str, shape: tuple[int, ...], dims: tuple[str, ...], length
 
 def _fitting_template(spec: ImageSpec, plan: _Plan, extra: int) -> _Template:
     """Find the template whose user block is just large enough for the manifest."""
-    if sum(plan.sizes) <= SMALL_FILE:
+    if sum(plan.sizes) <= SMALL_FILE and not any(plan.packings):
         template = _templates.template(spec, plan, _user_block(plan.small_bound + extra))
         if template.whole:
             return template
@@ -573,35 +724,79 @@ def _user_block(size: int) -> int:
     return max(_MIN_USER_BLOCK, 1 << (size - 1).bit_length())
 
 
-def _small_image(content: Content, template: _Template, constant: bytes, values: Sequence[_Array]) -> bytearray:
+def _small_image(mould: _Mould, stamp: _Stamp, values: Sequence[_Array]) -> bytearray:
     """Copy the template, and put values and manifest in place."""
-    data = bytearray(template.whole)
+    template = mould.template
+    data = bytearray(mould.start)
     for offset, size, array in zip(template.offsets, template.sizes, values, strict=True):
         if size:
             data[offset : offset + size] = array.tobytes()
-    manifest = constant + content.identity
-    data[HEADER.size : HEADER.size + len(manifest)] = manifest
-    _put_header(data, content, template, len(constant), 0, template.end, template.tail)
+    at = HEADER.size + mould.constant_size
+    data[at : at + len(stamp.identity)] = stamp.identity
+    _put_header(data, mould, stamp, (0, 0), template.size, template.end, template.tail)
     return data
 
 
-def _large_image(content: Content, template: _Template, constant: bytes, values: Sequence[_Array]) -> list[Piece]:
+def _large_image(mould: _Mould, stamp: _Stamp, values: Sequence[_Array]) -> list[Piece]:
     """Put skeleton and values one after the other, without copying the values."""
+    template = mould.template
     views = [_bytes_of(array) for array in values]
-    sums = [digest for view in views for digest in _checksums(view)]
-    manifest = constant + content.identity + struct.pack(f"<{len(sums)}Q", *sums)
-    covered = HEADER.size + len(manifest)
-    block = bytearray(template.user_block)
-    block[HEADER.size : covered] = manifest
-    skeleton = xxhash.xxh3_64(memoryview(block)[covered:])
+    packed = [
+        None if packing is None else list(packing.pack(view))
+        for packing, view in zip(template.packings, views, strict=True)
+    ]
+    sums: list[int] = []
+    for view, found in zip(views, packed, strict=True):
+        sums += _checksums(view) if found is None else [xxhash.xxh3_64_intdigest(piece.data) for piece in found]
+    stored = [piece for found in packed if found is not None for piece in found]
+    lengths = [piece.size | (_PLAIN_PIECE if piece.plain else 0) for piece in stored]
+    manifest = stamp.identity + struct.pack(f"<{len(sums) + len(lengths)}Q", *sums, *lengths)
+    at = HEADER.size + mould.constant_size
+    covered = at + len(manifest)
+    block = bytearray(mould.start)
+    block[at:covered] = manifest
     buffers: list[Piece] = [block]
-    for piece, number in template.pieces:
+    skeleton = xxhash.xxh3_64(memoryview(block)[covered:])
+    size = template.size
+    pieces: Sequence[tuple[bytes, int | None]] = template.pieces
+    if template.slots is not None:
+        pieces, size = _told_of_pieces(template, template.slots, stored)
+    for piece, number in pieces:
         skeleton.update(piece)
         buffers.append(piece)
         if number is not None:
             buffers.append(views[number])
-    _put_header(block, content, template, len(constant), len(sums), covered, skeleton.intdigest())
+    for padded in stored:
+        gap = bytes(-padded.size % 8)
+        skeleton.update(gap)
+        buffers += [memoryview(padded.data), gap]
+    _put_header(block, mould, stamp, (len(sums), len(lengths)), size, covered, skeleton.intdigest())
     return buffers
+
+
+def _told_of_pieces(
+    template: _Template, slots: hdf5image.Slots, stored: Sequence[filters.Piece]
+) -> tuple[list[tuple[bytes, int | None]], int]:
+    """Write lengths and places of stored pieces into the HDF5 image; return it, and the file's length."""
+    starts, at = [], template.user_block
+    for piece, number in template.pieces:
+        starts.append(at)
+        at += len(piece) + (0 if number is None else template.sizes[number])
+    data = [bytearray(piece) for piece, _ in template.pieces]
+
+    def put(form: str, offset: int, *numbers: int) -> None:
+        which = bisect_right(starts, offset) - 1
+        struct.pack_into(form, data[which], offset - starts[which], *numbers)
+
+    masks = [packing.plain_mask for packing in template.packings if packing for _ in range(packing.count)]
+    end = _aligned(template.size)
+    data[-1] += bytes(end - template.size)
+    for own, mask, length, place in zip(stored, masks, slots.pieces, slots.places, strict=True):
+        put("<II", length, own.size, mask if own.plain else 0)
+        put("<Q", place, end - template.user_block)
+        end += _aligned(own.size)
+    put("<Q", slots.length, end)
+    return [(bytes(part), number) for part, (_, number) in zip(data, template.pieces, strict=True)], end
 
 
 def _bytes_of(array: _Array) -> memoryview:
@@ -620,10 +815,10 @@ def _checksums(view: memoryview) -> list[int]:
 
 def _put_header(
     data: bytearray,
-    content: Content,
-    template: _Template,
-    constant_size: int,
-    checksum_count: int,
+    mould: _Mould,
+    stamp: _Stamp,
+    counts: tuple[int, int],
+    size: int,
     covered: int,
     skeleton: int,
 ) -> None:
@@ -635,15 +830,14 @@ def _put_header(
         covered,
         FORMAT_VERSION,
         0,
-        template.size,
+        size,
         skeleton,
-        template.user_block,
-        constant_size,
-        len(content.identity),
-        checksum_count,
-        0,
-        content.created_at,
-        content.seconds,
+        mould.template.user_block,
+        mould.constant_size,
+        len(stamp.identity),
+        *counts,
+        stamp.created_at,
+        stamp.seconds,
         0,
     )
     checksum = xxhash.xxh3_64_intdigest(memoryview(data)[_CHECKED_FROM:covered])
@@ -663,6 +857,10 @@ class _Entry(NamedTuple):
     first: int
     """Number of its first checksum."""
     checksums: int
+    packing: Packing | None
+    """How it is compressed."""
+    first_piece: int
+    """Number of its first piece."""
 
 
 @dataclass(frozen=True)
@@ -674,21 +872,27 @@ class _Table:
     dims: Mapping[str, tuple[str, ...] | None]
     coords: Mapping[str, _Entry | int]
     stretches: tuple[tuple[int, int], ...]
-    """Where the arrays lie, (start, stop), in file order."""
+    """Where the arrays lie, (start, stop), in file order; those that are compressed left out."""
     checksums: int
     """How many checksums they have together."""
+    pieces: int
+    """How many pieces compressed arrays have."""
+    pieces_at: int
+    """Where the first of them lies."""
+
+    def entries(self) -> list[_Entry]:
+        """Return the arrays and coordinates."""
+        return [*self.arrays.values(), *(c for c in self.coords.values() if isinstance(c, _Entry))]
 
 
 def _parse_table(data: bytes) -> _Table:
     """Read a constant part; any error means that it is none."""
     document = json.loads(data)
-    first = 0
+    counted = _Counted()
     arrays: dict[str, _Entry] = {}
     dims: dict[str, tuple[str, ...] | None] = {}
     for member in document["arrays"]:
-        entry = _parse_entry(member, first)
-        first += entry.checksums
-        arrays[_text(member["name"])] = entry
+        arrays[_text(member["name"])] = counted.entry(member)
         names = member["dims"]
         dims[member["name"]] = None if names is None else tuple(_text(name) for name in names)
     coords: dict[str, _Entry | int] = {}
@@ -696,33 +900,63 @@ def _parse_table(data: bytes) -> _Table:
         if "length" in member:
             coords[_text(member["name"])] = _sizes([member["length"]])[0]
         else:
-            entry = _parse_entry(member, first)
-            first += entry.checksums
-            coords[_text(member["name"])] = entry
+            coords[_text(member["name"])] = counted.entry(member)
     if len(arrays) != len(document["arrays"]) or len(coords) != len(document["coords"]):
         raise ValueError("names are used twice")
     _check_table_dims(arrays, dims, coords)
-    entries = [*arrays.values(), *(c for c in coords.values() if isinstance(c, _Entry))]
-    stretches = sorted((e.offset, e.offset + e.nbytes) for e in entries if e.nbytes)
-    if any(before[1] > after[0] for before, after in pairwise(stretches)):
+    plain = [entry for entry in counted.entries if entry.nbytes and entry.packing is None]
+    stretches = sorted((entry.offset, entry.offset + entry.nbytes) for entry in plain)
+    (pieces_at,) = _sizes([document["pieces"] if counted.pieces else 0])
+    ends = [*stretches, (pieces_at, pieces_at)] if counted.pieces else stretches
+    if any(before[1] > after[0] for before, after in pairwise(ends)):
         raise ValueError("arrays overlap")
-    return _Table(document["constant"], arrays, dims, coords, tuple(stretches), first)
+    constant = document["constant"]
+    return _Table(constant, arrays, dims, coords, tuple(stretches), counted.checksums, counted.pieces, pieces_at)
+
+
+class _Counted:
+    """Reads the entries of a table, and counts their checksums and pieces."""
+
+    def __init__(self) -> None:
+        self.entries: list[_Entry] = []
+        self.checksums = 0
+        self.pieces = 0
+
+    def entry(self, member: Any) -> _Entry:
+        """Read an entry."""
+        entry = _parse_entry(member, self.checksums, self.pieces)
+        self.entries.append(entry)
+        self.checksums += entry.checksums
+        self.pieces += entry.packing.count if entry.packing is not None else 0
+        return entry
 
 
 _parse_table_once = lru_cache(maxsize=256)(_parse_table)
 
 
-def _parse_entry(member: Any, first: int) -> _Entry:
+def _parse_entry(member: Any, first: int, first_piece: int) -> _Entry:
     dtype = _read_dtype(member["dtype"])
     shape = tuple(_sizes(member["shape"]))
-    offset, nbytes, checksums = _sizes([member["offset"], member["nbytes"], member["checksums"]])
+    nbytes, checksums = _sizes([member["nbytes"], member["checksums"]])
     length = dtype.itemsize
     for size in shape:
         length *= size
-    if dtype.hasobject or nbytes != length or checksums not in (0, _checksum_count(nbytes)):
+    packing = _parse_packing(member, shape, nbytes) if "compression" in member else None
+    (offset,) = _sizes([member["offset"] if packing is None else 0])
+    counts = (0, _checksum_count(nbytes)) if packing is None else (packing.count,)
+    if dtype.hasobject or nbytes != length or checksums not in counts:
         raise ValueError(f"the sizes of array {member['name']!r} contradict each other")
     np.broadcast_to(np.zeros((), dtype), shape)  # raises where NumPy has no such shape
-    return _Entry(dtype, shape, offset, nbytes, first, checksums)
+    return _Entry(dtype, shape, offset, nbytes, first, checksums, packing, first_piece)
+
+
+def _parse_packing(member: Any, shape: tuple[int, ...], nbytes: int) -> Packing:
+    name, (rows, width) = member["compression"], _sizes([member["rows"], member["width"]])
+    if name not in filters.COMPRESSIONS:
+        raise FormatVersionError(f"it holds an array of the unknown compression {name!r}")
+    if not shape or not 0 < rows <= shape[0] or not width or not nbytes or nbytes // shape[0] * rows % width:
+        raise ValueError(f"the pieces of array {member['name']!r} contradict its shape")
+    return Packing(name, rows, nbytes // shape[0], width, -(-shape[0] // rows))
 
 
 def _check_table_dims(
@@ -776,13 +1010,18 @@ def _read_header(head: Buffer, size: int, subject: str) -> Header:
 
 def _check_sizes(header: Header, subject: str) -> None:
     block, manifest = header.user_block, header.manifest_size
-    small = header.file_size <= SMALL_FILE
+    small = _is_small(header)
     if (
         not manifest <= block <= header.file_size
         or (header.covered < manifest if small else header.covered != manifest)
         or (small and header.checksum_count)
     ):
         raise _damaged(subject, "the sizes in its header contradict each other")
+
+
+def _is_small(header: Header) -> bool:
+    """Whether one checksum guards all that is read."""
+    return header.file_size <= SMALL_FILE and not header.piece_count
 
 
 def _read_table(head: Buffer, header: Header, subject: str) -> _Table:
@@ -803,14 +1042,31 @@ def _read_table(head: Buffer, header: Header, subject: str) -> _Table:
     ) as error:
         raise _damaged(subject, f"its array table cannot be read ({error})") from None
     end = table.stretches[-1][1] if table.stretches else 0
-    limit = header.covered if header.file_size <= SMALL_FILE else header.file_size
+    limit = header.covered if _is_small(header) else header.file_size
     if (
         table.checksums != header.checksum_count
+        or table.pieces != header.piece_count
         or end > limit
         or (table.stretches and table.stretches[0][0] < header.user_block)
     ):
         raise _damaged(subject, "its array table does not fit its length")
     return table
+
+
+class _StoredPiece(NamedTuple):
+    """Some rows of a compressed array."""
+
+    offset: int
+    size: int
+    plain: bool
+    """Whether they are stored without their filters."""
+
+
+def _is_possible(entry: _Entry, sizes: list[int]) -> bool:
+    """Whether an entry's pieces, of these stored sizes, can hold so much."""
+    packing = entry.packing
+    assert packing is not None
+    return packing.is_possible(sizes[entry.first_piece : entry.first_piece + packing.count])
 
 
 class Chunk:
@@ -856,6 +1112,7 @@ class Chunk:
         "_checksums",
         "_finalizer",
         "_header",
+        "_pieces",
         "_read",
         "_table",
         "constant",
@@ -884,12 +1141,24 @@ class Chunk:
         self._checksums = struct.unpack_from(f"<{header.checksum_count}Q", head, start)
         self._read = read
         self.subject = subject
+        self._pieces = self._found_pieces(head, start + 8 * header.checksum_count) if header.piece_count else []
         self._finalizer: weakref.finalize[..., Any] | None = None
         self.constant = self._table.constant
         self.created_at = header.created_at
         self.seconds = header.seconds
         self.nbytes = size
         self.file_id = file_id
+
+    def _found_pieces(self, head: Buffer, start: int) -> list[_StoredPiece]:
+        """Tell where the pieces of compressed arrays lie."""
+        lengths = struct.unpack_from(f"<{self._header.piece_count}Q", head, start)
+        sizes = [length & ~_PLAIN_PIECE for length in lengths]
+        ends = list(accumulate(map(_aligned, sizes), initial=self._table.pieces_at))
+        packed = (entry for entry in self._table.entries() if entry.packing is not None)
+        if ends[-1] != self._header.file_size or not all(_is_possible(entry, sizes) for entry in packed):
+            raise _damaged(self.subject, "the lengths of its compressed pieces do not fit")
+        plain = (length >= _PLAIN_PIECE for length in lengths)
+        return [_StoredPiece(*piece) for piece in zip(ends[:-1], sizes, plain, strict=True)]
 
     def __repr__(self) -> str:
         return f"Chunk({self.subject!r}, names={self.names!r}, nbytes={self.nbytes})"
@@ -910,6 +1179,11 @@ class Chunk:
         if self._finalizer is not None:
             self._finalizer()
             self._read = _closed
+
+    @property
+    def plain(self) -> bool:
+        """Whether no array is compressed, so that each lies at its place in every file of this template."""
+        return not self._table.pieces
 
     @property
     def names(self) -> list[str]:
@@ -958,6 +1232,23 @@ class Chunk:
             Its shape.
         """
         return self._entry(name).shape
+
+    def extent(self, name: str) -> Extent:
+        """Return where an array lies in a plain file, for who reads many files of one template.
+
+        Parameters
+        ----------
+        name : str
+            The array.
+
+        Returns
+        -------
+        Extent
+            Its place, form and checksum.
+        """
+        entry = self._entry(name)
+        first = entry.first if entry.checksums else None
+        return Extent(entry.dtype, entry.shape, entry.offset, entry.nbytes, first, entry.checksums)
 
     def array(self, name: str) -> _Array:
         """Read an array.
@@ -1012,6 +1303,12 @@ class Chunk:
         entry = self._entry(name)
         if not entry.shape or not 0 <= start <= stop <= entry.shape[0]:
             raise SpecError(f"{name!r}: expected rows within shape {entry.shape!r}, got {start!r} to {stop!r}")
+        if entry.packing is not None:
+            low, high = start // entry.packing.rows, -(-stop // entry.packing.rows)
+            first = low * entry.packing.rows
+            rows = min(high * entry.packing.rows, entry.shape[0]) - first
+            data = self._unpacked(entry, name, low, rows * entry.packing.row_bytes)
+            return _as_array(data, entry.dtype, (rows, *entry.shape[1:]))[start - first : stop - first]
         if entry.checksums <= 1:
             return self._whole(entry, name)[start:stop]
         row = entry.nbytes // entry.shape[0]
@@ -1067,6 +1364,8 @@ class Chunk:
         return f"{self.subject!r} has no {kind} {name!r}; it has {list(known)!r}"
 
     def _whole(self, entry: _Entry, name: str) -> _Array:
+        if entry.packing is not None:
+            return _as_array(self._unpacked(entry, name, 0, entry.nbytes), entry.dtype, entry.shape)
         return _as_array(self._verified(entry, name, 0, entry.nbytes), entry.dtype, entry.shape)
 
     def _verified(self, entry: _Entry, name: str, low: int, high: int) -> memoryview:
@@ -1085,10 +1384,34 @@ class Chunk:
             raise _damaged(self.subject, f"the checksum of array {name!r} does not hold")
         return data
 
+    def _unpacked(self, entry: _Entry, name: str, first: int, size: int) -> memoryview:
+        """Read so many bytes of a compressed array, from one of its pieces on, and check those."""
+        packing = entry.packing
+        assert packing is not None
+        out: memoryview = np.empty(size, np.uint8).data
+        for number, low in enumerate(range(0, size, packing.piece_bytes), first):
+            data, plain = self._stored(entry, name, number)
+            try:
+                packing.unpack(data, plain, out[low : low + packing.piece_bytes])
+            except ValueError as error:
+                raise _damaged(self.subject, f"array {name!r} cannot be unpacked ({error})") from None
+        return out
+
+    def _stored(self, entry: _Entry, name: str, number: int) -> tuple[memoryview, bool]:
+        """Read one stored piece of a compressed array, and check it."""
+        piece = self._pieces[entry.first_piece + number]
+        data = memoryview(self._read(piece.offset, piece.size))
+        if xxhash.xxh3_64_intdigest(data) != self._checksums[entry.first + number]:
+            raise _damaged(self.subject, f"the checksum of array {name!r} does not hold")
+        return data, piece.plain
+
     def _verify_all(self) -> None:
         """Check every byte of the file."""
         for name, entry in (*self._table.arrays.items(), *self._table.coords.items()):
-            if isinstance(entry, _Entry):
+            if isinstance(entry, _Entry) and entry.packing is not None:
+                for number in range(entry.packing.count):
+                    self._stored(entry, name, number)
+            elif isinstance(entry, _Entry):
                 step = max(entry.nbytes, 1) if entry.checksums <= 1 else 16 * BLOCK_SIZE
                 for low in range(0, entry.nbytes, step):
                     self._verified(entry, name, low, min(low + step, entry.nbytes))
@@ -1101,7 +1424,8 @@ class Chunk:
 
     def _skeleton(self) -> Iterator[tuple[int, int]]:
         at = self._header.covered
-        for start, stop in self._table.stretches:
+        packed = ((piece.offset, piece.offset + piece.size) for piece in self._pieces)
+        for start, stop in (*self._table.stretches, *packed):
             if start > at:
                 yield at, start
             at = max(at, stop)

@@ -39,6 +39,7 @@ __all__ = [
     "close",
     "commit",
     "file_stat",
+    "is_there",
     "list_folder",
     "make_folder",
     "modified_at",
@@ -46,7 +47,9 @@ __all__ = [
     "pread_exact",
     "pread_into",
     "quarantine",
+    "read_each",
     "read_file",
+    "read_start",
     "read_whole",
     "remove",
     "remove_folder",
@@ -101,6 +104,7 @@ _CREATE_FLAGS = (
 # Windows syncs only what is open for writing, and no folders at all.
 _SYNC_FILE_FLAGS = (os.O_RDWR if os.name == "nt" else os.O_RDONLY) | getattr(os, "O_CLOEXEC", 0)
 _SYNC_FOLDERS = os.name != "nt"
+_RELATIVE = os.open in os.supports_dir_fd
 
 
 class Durability(enum.StrEnum):
@@ -313,14 +317,14 @@ def _sync_fd(fd: int) -> None:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
 
 
-def commit(target: Path, buffers: Sequence[Buffer], syncer: Syncer) -> bool:
+def commit(target: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Syncer) -> bool:
     """Write a file so that it is there whole, or not at all; never over an existing one.
 
     Missing folders are made. The target, whoever wrote it, is handed to the syncer.
 
     Parameters
     ----------
-    target : pathlib.Path
+    target : path-like
         The final name.
     buffers : sequence of bytes-like
         The file's bytes, in order. They must not change before this function returns.
@@ -359,13 +363,13 @@ def commit(target: Path, buffers: Sequence[Buffer], syncer: Syncer) -> bool:
             # The folder is not there yet, or was removed before we wrote into it.
             if attempt == _MAX_FOLDERS - 1:
                 raise
-            make_folder(Path(folder), syncer)
+            make_folder(folder, syncer)
     syncer.committed(name)
     return ours
 
 
 def _commit_once(target: str, folder: str, buffers: Sequence[Buffer]) -> bool:
-    temporary = os.path.join(folder, TEMPORARY_PREFIX + os.urandom(16).hex())
+    temporary = f"{folder or os.curdir}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
     fd = os.open(temporary, _CREATE_FLAGS, 0o600)
     try:
         try:
@@ -374,8 +378,10 @@ def _commit_once(target: str, folder: str, buffers: Sequence[Buffer]) -> bool:
             os.close(fd)
         ours = _publish(temporary, target)
     finally:
-        with contextlib.suppress(OSError):
+        try:
             os.unlink(temporary)
+        except OSError:
+            pass
     return _create_exclusively(target, buffers) if ours is None else ours
 
 
@@ -544,6 +550,105 @@ def read_file(path: str | os.PathLike[str], limit: int = 65536) -> tuple[bytes, 
             os.close(fd)
 
     return _retried(attempt)
+
+
+def read_start(path: str, count: int, size: int) -> bytes | None:
+    """Read the first bytes of a file of known length with one read, if that is all it takes.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    count : int
+        So many bytes are read.
+    size : int
+        The length that the file is expected to have.
+
+    Returns
+    -------
+    bytes or None
+        The bytes; None where the file is not there, cannot be read just now, or has another length.
+    """
+    try:
+        fd = os.open(path, _READ_FLAGS)
+        try:
+            data = os.read(fd, count)
+            return data if len(data) == count and os.lseek(fd, 0, 2) == size else None
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+
+
+def read_each(
+    folder: str, names: Iterable[str], places: Iterable[Sequence[memoryview]], size: int
+) -> list[int]:
+    """Read the starts of many small files, each with one read.
+
+    They are opened relative to their folder, whose path is then walked once and not for each of them.
+
+    Parameters
+    ----------
+    folder : str
+        The folder that the names are relative to.
+    names : iterable of str
+        The files.
+    places : iterable of sequence of memoryview
+        For each file where its bytes go: one writable buffer in a sequence.
+    size : int
+        The length that each file is expected to have.
+
+    Returns
+    -------
+    list of int
+        For each file how many bytes were read; -1 where there is none, -2 where it could not be read or has
+        another length.
+    """
+    try:
+        home = os.open(folder, _READ_FLAGS) if _RELATIVE else None
+    except (FileNotFoundError, NotADirectoryError):
+        return [-1 for _ in names]
+    except OSError:
+        return [-2 for _ in names]
+    try:
+        wanted = names if home is not None else (os.path.join(folder, name) for name in names)
+        return _read_each(home, wanted, places, size)
+    finally:
+        if home is not None:
+            os.close(home)
+
+
+def _read_each(
+    home: int | None, names: Iterable[str], places: Iterable[Sequence[memoryview]], size: int
+) -> list[int]:
+    opened, read, seek, closed = os.open, _read_into, os.lseek, os.close
+    counts = []
+    for name, place in zip(names, places, strict=False):
+        try:
+            fd = opened(name, _READ_FLAGS, dir_fd=home)
+        except (FileNotFoundError, NotADirectoryError):
+            counts.append(-1)
+            continue
+        except OSError:
+            counts.append(-2)
+            continue
+        try:
+            count = read(fd, place)
+            counts.append(count if seek(fd, 0, 2) == size else -2)
+        except OSError:
+            counts.append(-2)
+        finally:
+            closed(fd)
+    return counts
+
+
+def _read_with_copy(fd: int, place: Sequence[memoryview]) -> int:
+    data = os.read(fd, len(place[0]))
+    place[0][: len(data)] = data
+    return len(data)
+
+
+_read_into: Callable[[int, Sequence[memoryview]], int] = getattr(os, "readv", _read_with_copy)
 
 
 def _read_exact(fd: int, count: int) -> bytes:
@@ -763,6 +868,28 @@ def list_folder(path: str | os.PathLike[str]) -> list[str]:
         return _retried(lambda: os.listdir(path))
     except FileNotFoundError:
         return []
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Tell whether something has that name; where that cannot be told, it may.
+
+    Parameters
+    ----------
+    path : path-like
+        The name.
+
+    Returns
+    -------
+    bool
+        False only where there is no such name.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def remove(path: str | os.PathLike[str]) -> None:

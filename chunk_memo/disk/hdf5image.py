@@ -10,10 +10,15 @@ The HDF5 library writes the image into a sparse file in memory. Arrays are alloc
 never filled, so that file holds only the *skeleton*, the bytes around the values, and costs the
 same for arrays of a kilobyte and of a terabyte. Whoever has the skeleton and the offsets can
 make the files of any number of chunks by putting values between its pieces.
+
+Compressed arrays (:mod:`chunk_memo.disk.filters`) come behind all this, since their lengths are
+known last. The skeleton then has *slots*: one in the superblock for the length of the file, and
+one in an index (a B-tree of version 1, which has no checksums) for each stored piece.
 """
 
 from __future__ import annotations
 
+import struct
 import unicodedata
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -21,8 +26,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from chunk_memo.disk.filters import Packing, packing_for
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
@@ -33,6 +40,7 @@ __all__ = [
     "ImageSpec",
     "Layout",
     "Skeleton",
+    "Slots",
     "form_of",
     "lay_out",
     "write_skeleton",
@@ -48,6 +56,9 @@ _MAX_AXES = 32
 # HDF5 and netCDF give these attribute names a meaning of their own.
 _RESERVED_ATTRIBUTES = ("CLASS", "DIMENSION_LIST", "NAME", "REFERENCE_LIST")
 _NOT_A_VARIABLE = "This is a netCDF dimension but not a netCDF variable.%10d"
+_SIGNATURE = b"\x89HDF\r\n\x1a\n\0"  # of a file, then the version of its superblock
+_END = 40  # where that holds the length of the file
+_PLACEHOLDER = b"\0" * 8
 _NAT = np.iinfo(np.int64).min
 _CF_UNITS = {
     "ns": ("nanoseconds", 1),
@@ -89,6 +100,8 @@ class ImageSpec(NamedTuple):
     """For each dimension its coordinates, or its name and length."""
     attributes: tuple[tuple[str, str], ...]
     """Attributes of the root group."""
+    compression: str | None = None
+    """How the arrays are compressed; coordinates never are."""
 
 
 # --- which form an array has ------------------------------------------------------------------
@@ -269,6 +282,13 @@ class Dataset(NamedTuple):
     """The dimensions of its axes, by number; none for raw datasets and coordinates."""
     attributes: tuple[tuple[str, Any], ...]
     """Its attributes."""
+    packing: Packing | None
+    """How it is compressed; None where its values are stored as they are, in one stretch."""
+
+    @property
+    def stretch(self) -> int:
+        """Bytes of its values inside the skeleton; 0 where they come behind it."""
+        return 0 if self.packing is not None else self.nbytes
 
     @property
     def path(self) -> str:
@@ -356,7 +376,7 @@ class _Planner:
     def _add_array(self, array: ArraySpec) -> None:
         name = self.names.take(array.name)
         raw = array.dims is None or array.form == "raw"
-        self._add(array, name, raw, () if raw else self._scales(array, name))
+        self._add(array, name, raw, () if raw else self._scales(array, name), self.spec.compression)
 
     def _add_coordinate(self, coord: ArraySpec) -> None:
         number = self.numbers[coord.name]
@@ -366,12 +386,20 @@ class _Planner:
             self.dimensions[number] = dimension._replace(coordinate=len(self.datasets))
         self._add(coord, dimension.name, raw, ())
 
-    def _add(self, array: ArraySpec, name: str, raw: bool, scales: tuple[int, ...]) -> None:
+    def _add(
+        self,
+        array: ArraySpec,
+        name: str,
+        raw: bool,
+        scales: tuple[int, ...],
+        compression: str | None = None,
+    ) -> None:
         dtype, shape = _stored_as(array)
         nbytes = dtype.itemsize * int(np.prod(shape, dtype=object))
         attributes = _long_name(array.name, name) + tuple(_type_attributes(array.dtype, array.form))
         text = array.form == "text"
-        self.datasets.append(Dataset(name, raw, text, dtype, shape, nbytes, scales, attributes))
+        packing = packing_for(compression, shape, dtype.itemsize) if len(array.shape) <= _MAX_AXES else None
+        self.datasets.append(Dataset(name, raw, text, dtype, shape, nbytes, scales, attributes, packing))
 
     def _scales(self, array: ArraySpec, name: str) -> tuple[int, ...]:
         """Give each axis its dimension by number; trailing axes get dimensions of their own."""
@@ -387,17 +415,31 @@ class _Planner:
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Where a skeleton is to be told of the pieces of compressed arrays, which come behind it."""
+
+    length: int
+    """Where the length of the file goes, as uint64."""
+    pieces: tuple[int, ...]
+    """For each piece, in the order of the arrays, where its length and filter mask go, as uint32 each."""
+    places: tuple[int, ...]
+    """For each piece where its place goes, as uint64, counted from the end of the user block."""
+
+
+@dataclass(frozen=True)
 class Skeleton:
     """An HDF5 file without its user block and without the values of its arrays."""
 
     size: int
     """Length of the file in bytes, with user block and values."""
     offsets: tuple[int, ...]
-    """Where each dataset's values lie in the file; 0 for empty ones."""
+    """Where each dataset's values lie in the file; 0 for empty and compressed ones."""
     end: int
     """Where the last of them ends; where there are none, the end of the user block."""
     pieces: tuple[tuple[bytes, int | None], ...]
     """The bytes from the user block on, each piece with the number of the dataset behind it."""
+    slots: Slots | None
+    """None where nothing is compressed."""
 
 
 def write_skeleton(layout: Layout, user_block: int) -> Skeleton:
@@ -423,8 +465,8 @@ def write_skeleton(layout: Layout, user_block: int) -> Skeleton:
     True
     """
     file = _SparseFile()
-    offsets = _write_hdf5(layout, user_block, file)
-    sizes = [dataset.nbytes for dataset in layout.datasets]
+    offsets, entries = _write_hdf5(layout, user_block, file)
+    sizes = [dataset.stretch for dataset in layout.datasets]
     stretches = sorted(
         (offset, offset + size, number)
         for number, (offset, size) in enumerate(zip(offsets, sizes, strict=True))
@@ -434,7 +476,30 @@ def write_skeleton(layout: Layout, user_block: int) -> Skeleton:
     stops = [*(start for start, _, _ in stretches), file.size]
     gaps = file.gaps(starts, stops)
     numbers = [*(number for _, _, number in stretches), None]
-    return Skeleton(file.size, tuple(offsets), starts[-1], tuple(zip(gaps, numbers, strict=True)))
+    pieces = tuple(zip(gaps, numbers, strict=True))
+    slots = _slots(starts, gaps, entries, file.size) if entries else None
+    return Skeleton(file.size, tuple(offsets), starts[-1], pieces, slots)
+
+
+def _slots(starts: Sequence[int], gaps: Sequence[bytes], entries: Sequence[bytes], size: int) -> Slots:
+    """Find the places in a skeleton that compressed pieces change."""
+    if gaps[0][: len(_SIGNATURE)] != _SIGNATURE or gaps[0][_END : _END + 8] != struct.pack("<Q", size):
+        raise RuntimeError("expected an HDF5 superblock of version 0, which ends with the file's length")
+    found = []
+    for entry in entries:
+        places = [start + at for start, gap in zip(starts, gaps, strict=True) for at in _all_in(gap, entry)]
+        if len(places) != 1:
+            raise RuntimeError(f"expected each piece once in an index of the HDF5 image, found {len(places)}")
+        found.append(places[0])
+    last = [place + len(entry) - 8 for place, entry in zip(found, entries, strict=True)]
+    return Slots(starts[0] + _END, tuple(found), tuple(last))
+
+
+def _all_in(data: bytes, wanted: bytes) -> Iterator[int]:
+    at = data.find(wanted)
+    while at >= 0:
+        yield at
+        at = data.find(wanted, at + 1)
 
 
 class _SparseFile:
@@ -499,8 +564,11 @@ class _SparseFile:
         return [bytes(stretch) for stretch in stretches]
 
 
-def _write_hdf5(layout: Layout, user_block: int, target: _SparseFile) -> list[int]:
-    """Write an HDF5 file whose arrays are allocated and not written; return their offsets."""
+def _write_hdf5(layout: Layout, user_block: int, target: _SparseFile) -> tuple[list[int], list[bytes]]:
+    """Write an HDF5 file whose arrays are allocated and not written.
+
+    Returns their offsets, and what its indices hold for the pieces of those that will be compressed.
+    """
     import h5py
     from h5py import h5ds, h5g
 
@@ -523,16 +591,36 @@ def _write_hdf5(layout: Layout, user_block: int, target: _SparseFile) -> list[in
                 h5ds.attach_scale(created, scales[number], axis)
         for name, text in layout.attributes:
             _set_attribute(root, name, text)
+        packed = [(d, c) for d, c in zip(layout.datasets, datasets, strict=True) if d.packing is not None]
+        entries = [entry for dataset, created in packed for entry in _placeholders(dataset, created, user_block)]
         # h5py counts the user block in these offsets; HDF5's addresses inside the file do not.
-        return [created.get_offset() or 0 for created in datasets]
+        pairs = zip(layout.datasets, datasets, strict=True)
+        return [0 if d.packing is not None else created.get_offset() or 0 for d, created in pairs], entries
+
+
+def _placeholders(dataset: Dataset, created: Any, user_block: int) -> Iterator[bytes]:
+    """Store a few bytes for each piece; yield what the index says of it: length, mask, rows, place."""
+    assert dataset.packing is not None
+    rest = (0,) * (len(dataset.shape) - 1)
+    for number in range(dataset.packing.count):
+        first = (number * dataset.packing.rows, *rest)
+        created.write_direct_chunk(first, _PLACEHOLDER)
+        place = created.get_chunk_info_by_coord(first).byte_offset - user_block
+        yield struct.pack(f"<II{len(first) + 1}QQ", len(_PLACEHOLDER), 0, *first, 0, place)
 
 
 def _create(parent: Any, dataset: Dataset) -> Any:
-    from h5py import h5d, h5p, h5t
+    from h5py import h5d, h5p, h5t, h5z
 
     properties = h5p.create(h5p.DATASET_CREATE)
-    properties.set_layout(h5d.CONTIGUOUS)
-    properties.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    if dataset.packing is None:
+        properties.set_layout(h5d.CONTIGUOUS)
+        properties.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    else:
+        properties.set_chunk((dataset.packing.rows, *dataset.shape[1:]))
+        for number, values in dataset.packing.filters():
+            # Optional, because HDF5 need not have the filter to write what it has not to compress.
+            properties.set_filter(number, h5z.FLAG_OPTIONAL, values)
     properties.set_fill_time(h5d.FILL_TIME_NEVER)
     properties.set_obj_track_times(False)
     dtype = dataset.dtype

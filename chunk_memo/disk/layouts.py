@@ -5,6 +5,7 @@
     <root>/<cache_id>/
       metadata.json                                 who this cache is, and the bins of a cache of one chunk
       layouts/<digest>.json                         bins that a run brought into being
+      adopted/…  superseded/…                       see :mod:`chunk_memo.disk.records`
       chunks/[<hh>/]<chunk_hash>.h5                 a complete chunk
       chunks/[<hh>/]<chunk_hash>.parts/<digest>.h5  some points of a chunk
       quarantine/…                                  damaged files, moved aside
@@ -14,25 +15,37 @@ the same bins write the same file. A cache of one chunk shall cost four inodes a
 lies in ``metadata.json``. Where that is lost, because files were copied into a folder that has one, or because
 it was damaged, the bins are read from the chunk files' own manifests, and written as a new layout: chunk files
 that no known bins name are looked for whenever points are about to be run.
+
+A grid may have a million bins, so in memory and in the file those of an axis are one row of values and the
+sizes of the bins: ``{"values": [1, 2, 3, 4, 5], "sizes": [[2, 2], [1, 1]]}`` for two bins of two values and one
+of one. Long rows of equally spaced ints are ``{"range": [start, stop, step]}``. A million bins of one float each,
+as a list for each, took 9 s to write and 9 s to read where this takes 2.7 and 1.5. What a file holds is turned
+into text once more to check it, and the name of the layout comes from the same text.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import os
+import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
+
+import numpy as np
 
 from chunk_memo.disk import files
+from chunk_memo.disk.records import FOLDERS, Records
+from chunk_memo.disk.sealing import digest_of_text, from_row, sealed, text_of, to_row, unsealed
 from chunk_memo.errors import ChunkFormatError, DamageWarning, FormatVersionError, MetadataError
-from chunk_memo.grid import Bins, Grid
-from chunk_memo.identity import canonical_many, digest_of_bytes, from_jsonable, to_jsonable
+from chunk_memo.grid import Bins, Grid, IntArray
+from chunk_memo.identity import from_jsonable, to_jsonable
+from chunk_memo.keys import keys_of_values
 
-__all__ = ["MOST_LAYOUTS", "SHARD_ABOVE", "Folder", "Layout"]
+__all__ = ["MOST_LAYOUTS", "SHARD_ABOVE", "Folder", "Groups", "Layout"]
 
 MOST_LAYOUTS = 64
 """Above this number of layouts a writer commits their union and removes those it holds."""
@@ -58,6 +71,118 @@ _TRIES = 3
 """How often layouts are listed again when one vanished, as it does when others are united."""
 
 
+class Groups(Sequence[Sequence[Any]]):
+    """Groups of values as one row and the size of each group.
+
+    Parameters
+    ----------
+    values : sequence
+        The values of all groups, one group behind the other.
+    sizes : ndarray of intp
+        The number of values in each group.
+
+    Examples
+    --------
+    >>> groups = Groups([1, 2, 3], np.array([2, 1]))
+    >>> list(groups)
+    [[1, 2], [3]]
+    >>> groups.to_json()
+    {'values': [1, 2, 3], 'sizes': [[2, 1], [1, 1]]}
+    """
+
+    __slots__ = ("_ends", "sizes", "values")
+
+    def __init__(self, values: Sequence[Any], sizes: IntArray) -> None:
+        self.values = values
+        self.sizes = sizes
+        self._ends: list[int] = []
+
+    def __len__(self) -> int:
+        """Return the number of groups."""
+        return len(self.sizes)
+
+    @overload
+    def __getitem__(self, index: int) -> Sequence[Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sequence[Any]]: ...
+    def __getitem__(self, index: Any) -> Any:
+        """Return one group, or some."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not self._ends:
+            self._ends = np.cumsum(self.sizes).tolist()
+        end = self._ends[index]
+        return list(self.values[end - int(self.sizes[index]) : end])
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether other groups hold the same."""
+        return isinstance(other, Sequence) and len(self) == len(other) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Return the numbers of groups and of values."""
+        return f"Groups({len(self)} groups of {len(self.values)} values)"
+
+    @classmethod
+    def of(cls, groups: Sequence[Sequence[Any]]) -> Groups:
+        """Return groups as such, whatever they came as.
+
+        Parameters
+        ----------
+        groups : sequence of sequence
+            The values of each group.
+
+        Returns
+        -------
+        Groups
+            The same.
+        """
+        if isinstance(groups, Groups):
+            return groups
+        sizes = np.fromiter(map(len, groups), np.intp, len(groups))
+        return cls([value for group in groups for value in group], sizes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a layout's file says of them.
+
+        Returns
+        -------
+        dict
+            The row of values, and the sizes in pairs: a size, and how many groups in succession have it.
+        """
+        starts = np.flatnonzero(np.r_[True, self.sizes[1:] != self.sizes[:-1]]) if len(self) else self.sizes
+        counts = np.diff(np.r_[starts, len(self)])
+        sizes = [list(pair) for pair in zip(self.sizes[starts].tolist(), counts.tolist(), strict=True)]
+        return {"values": to_row(self.values), "sizes": sizes}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Groups:
+        """Return what :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        content : mapping
+            The content.
+
+        Returns
+        -------
+        Groups
+            The groups.
+
+        Raises
+        ------
+        ValueError
+            Where the sizes are not those of the values.
+        """
+        values = from_row(content["values"])
+        pairs = [(int(size), int(count)) for size, count in content["sizes"]]
+        if any(size < 1 or count < 1 for size, count in pairs) or sum(a * b for a, b in pairs) != len(values):
+            raise ValueError(f"bins of the sizes {content['sizes']!r} cannot hold {len(values)} values")
+        sizes = np.repeat([size for size, _ in pairs], [count for _, count in pairs])
+        return cls(values, np.asarray(sizes, np.intp))
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Bins that a run brought into being, with the declaration that they came from."""
@@ -69,11 +194,25 @@ class Layout:
     chunk_spec: Mapping[str, int]
     """Chunk sizes of the cache that wrote it."""
     bins: Mapping[str, Sequence[Sequence[Any]]]
-    """For each axis the new bins, each a list of values."""
+    """For each axis the new bins, each a list of values; kept as :class:`Groups`."""
     chunks: Sequence[Sequence[int]] | None = None
     """Chunks named one by one: for each, the number of its bin in `bins` per axis, axes sorted by name."""
     created_at: int = field(default=0, compare=False)
     """Nanoseconds since 1970-01-01 UTC."""
+
+    def __post_init__(self) -> None:
+        """Keep the bins as rows of values."""
+        object.__setattr__(self, "bins", {axis: Groups.of(groups) for axis, groups in self.bins.items()})
+
+    def rows(self) -> dict[str, Groups]:
+        """Return the bins of each axis as a row of values and the sizes of the bins.
+
+        Returns
+        -------
+        dict of str to Groups
+            Axis name to bins.
+        """
+        return {axis: Groups.of(groups) for axis, groups in self.bins.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Return what the digest covers.
@@ -83,16 +222,12 @@ class Layout:
         dict
             The content, ``created_at`` left out.
         """
-        bins = {
-            axis: [[to_jsonable(value) for value in values] for values in groups]
-            for axis, groups in self.bins.items()
-        }
         return {
             "format": _FORMAT_VERSION,
             "version": self.version,
             "axis_order": list(self.axis_order),
             "chunk_spec": dict(self.chunk_spec),
-            "bins": bins,
+            "bins": {axis: groups.to_json() for axis, groups in self.rows().items()},
             "chunks": [list(chunk) for chunk in self.chunks] if self.chunks is not None else None,
         }
 
@@ -105,12 +240,13 @@ class Layout:
             The table.
         """
         numbers = {}
-        for axis, groups in self.bins.items():
-            table, regular = bins.of(axis), self.chunks is None
-            numbers[axis] = [table.add(vs, canonical_many(vs), regular=regular) for vs in groups]
+        for axis, groups in self.rows().items():
+            keys = keys_of_values(groups.values)
+            regular = self.chunks is None
+            numbers[axis] = bins.of(axis).extend(groups.values, keys, groups.sizes, regular=regular)
         for chunk in self.chunks or ():
             named = zip(sorted(numbers), chunk, strict=True)
-            box = tuple((axis, numbers[axis][number]) for axis, number in named)
+            box = tuple((axis, int(numbers[axis][number])) for axis, number in named)
             bins.boxes.setdefault(box, len(bins.boxes))
 
     @classmethod
@@ -129,10 +265,7 @@ class Layout:
         Layout
             The layout.
         """
-        bins = {
-            axis: [[from_jsonable(value) for value in values] for values in groups]
-            for axis, groups in content["bins"].items()
-        }
+        bins = {axis: Groups.from_json(groups) for axis, groups in content["bins"].items()}
         return cls(
             content["version"],
             tuple(content["axis_order"]),
@@ -141,11 +274,6 @@ class Layout:
             content["chunks"],
             created_at,
         )
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return digest_of_bytes(text.encode()).hex()
 
 
 def _youngest(group: Sequence[tuple[str, Layout]]) -> dict[str, Layout]:
@@ -166,54 +294,58 @@ def _youngest(group: Sequence[tuple[str, Layout]]) -> dict[str, Layout]:
 
 def _union(parts: Sequence[Layout]) -> Layout:
     """Return one layout with the bins of several, which are in the order of their creation."""
-    bins: dict[str, list[Sequence[Any]]] = {}
+    bins: dict[str, list[Groups]] = {}
+    counts: dict[str, int] = {}
     chunks: list[list[int]] | None = None if parts[0].chunks is None else []
     for part in parts:
-        base = {axis: len(bins.get(axis, ())) for axis in part.bins}
-        for axis, groups in part.bins.items():
-            bins.setdefault(axis, []).extend(groups)
+        base = {axis: counts.get(axis, 0) for axis in part.bins}
+        for axis, groups in part.rows().items():
+            bins.setdefault(axis, []).append(groups)
+            counts[axis] = counts.get(axis, 0) + len(groups)
         for chunk in part.chunks or ():
             assert chunks is not None
             named = zip(sorted(part.bins), chunk, strict=True)
             chunks.append([base[axis] + number for axis, number in named])
     last = parts[-1]
-    return Layout(last.version, last.axis_order, last.chunk_spec, bins, chunks, parts[0].created_at)
+    united = {axis: _concatenated(groups) for axis, groups in bins.items()}
+    return Layout(last.version, last.axis_order, last.chunk_spec, united, chunks, parts[0].created_at)
+
+
+def _concatenated(groups: Sequence[Groups]) -> Groups:
+    values = [value for part in groups for value in part.values]
+    return Groups(values, np.concatenate([part.sizes for part in groups]))
 
 
 def _document(layout: Layout) -> tuple[str, dict[str, Any]]:
     """Return the digest of a layout, and what its file holds."""
     content = layout.to_json()
-    return _digest(content), {"layout_created_at": layout.created_at, "layout": content}
-
-
-def _sealed(document: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """Return a document as JSON with a checksum in it."""
-    text = json.dumps({**document, "checksum": _digest(document)}, indent=indent, ensure_ascii=False)
-    return (text + "\n").encode("utf-8", "surrogatepass")
-
-
-def _unsealed(data: bytes) -> dict[str, Any]:
-    """Return the document in a file; any of many errors where it is not what was written."""
-    document: dict[str, Any] = json.loads(data)
-    if document.pop("checksum") != _digest(document):
-        raise ValueError("its checksum does not hold")
-    return document
+    return digest_of_text(text_of(content)), {"layout_created_at": layout.created_at, "layout": content}
 
 
 def _parsed(data: bytes, subject: str) -> tuple[str, Layout]:
     """Return the layout in a file, and the digest of its content."""
     try:
-        document = _unsealed(data)
+        document, texts = unsealed(data)
         content = document["layout"]
-        digest = _digest(content)
         if content["format"] <= _FORMAT_VERSION:
-            return digest, Layout.from_json(content, int(document["layout_created_at"]))
+            return digest_of_text(texts["layout"]), Layout.from_json(content, int(document["layout_created_at"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ChunkFormatError(f"{type(error).__name__}: {error}") from error
     raise FormatVersionError(
         f"layout '{subject}' was written by a later chunk_memo: expected format version {_FORMAT_VERSION} at"
         f" most, found {content['format']}; upgrade chunk_memo"
     )
+
+
+def _names(folder: str, limit: int) -> list[str]:
+    """List the names in a folder, of more than `limit` one more than that."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in itertools.islice(entries, min(limit + 1, sys.maxsize))]
+    except FileNotFoundError:
+        return []
+    except OSError:
+        return files.list_folder(folder)  # which tries again
 
 
 class Folder:
@@ -231,15 +363,17 @@ class Folder:
         self.path = path
         self.version = version
         self.bins = Bins()
+        self.records = Records(path)
         self.layouts: dict[str, Layout] = {}
         self.rebuild: Callable[[], Layout | None] | None = None
         self._passed_over: set[str] = set()
         self._text = os.fspath(path)
+        self.chunks = os.path.join(self._text, "chunks", "")
 
     # --- layouts -------------------------------------------------------------------------------------------
 
     def refresh(self) -> bool:
-        """Read the layouts that are new on disk; where one is damaged, find its bins in the chunk files.
+        """Read the layouts and records that are new on disk; bins of damaged ones are found in the chunk files.
 
         Returns
         -------
@@ -251,10 +385,13 @@ class Folder:
         FormatVersionError
             Where a later version of the library wrote one.
         """
-        known = len(self.layouts)
+        known, told = len(self.layouts), self.records.names
         lost: dict[str, str] = {}
         for _ in range(_TRIES):
-            fresh, wrong, again = self._read_new()
+            names = [*self._documents()]
+            again = self.records.read([name for name in names if name.startswith(FOLDERS)], self.version)
+            fresh, wrong, vanished = self._read_new(names)
+            again |= vanished
             for digest, layout in sorted(fresh, key=lambda item: (item[1].created_at, item[0])):
                 if digest not in self.layouts:
                     self._adopt(digest, layout)
@@ -263,14 +400,14 @@ class Folder:
                 break
         if lost:
             self._replace(lost)
-        return len(self.layouts) != known
+        return len(self.layouts) != known or self.records.names != told
 
-    def _read_new(self) -> tuple[list[tuple[str, Layout]], dict[str, str], bool]:
+    def _read_new(self, names: Sequence[str]) -> tuple[list[tuple[str, Layout]], dict[str, str], bool]:
         """Read what is new; return layouts, what is wrong with others by name, and whether one vanished."""
         fresh, wrong, again = [], {}, False
-        for name in self._layout_names():
+        for name in names:
             digest = name.removeprefix("layouts/").removesuffix(".json")
-            if digest in self.layouts or name in self._passed_over:
+            if digest in self.layouts or name in self._passed_over or name.startswith(FOLDERS):
                 continue
             try:
                 data = files.read_whole(self.path / name)
@@ -307,13 +444,13 @@ class Folder:
             return []
         return [found] if found[1].version == self.version else []
 
-    def _layout_names(self) -> Iterator[str]:
+    def _documents(self) -> Iterator[str]:
         for name in files.list_folder(self.path):
             if name == "metadata.json":
                 yield name
-            elif name == "layouts":
-                inner = files.list_folder(self.path / "layouts")
-                yield from (f"layouts/{layout}" for layout in inner if layout.endswith(".json"))
+            elif name == "layouts" or name in FOLDERS:
+                inner = files.list_folder(self.path / name)
+                yield from (f"{name}/{document}" for document in inner if document.endswith(".json"))
 
     def _replace(self, lost: Mapping[str, str]) -> None:
         """Write the bins of layouts that are lost as a new one, and set aside what stood in their places."""
@@ -345,7 +482,7 @@ class Folder:
         try:
             self.commit_layout(layout, files.Syncer())
         except OSError:  # a root that can only be read: the bins hold for this process
-            self._adopt(_digest(layout.to_json()), layout)
+            self._adopt(_document(layout)[0], layout)
 
     def _set_aside(self, name: str) -> Path | None:
         path = self.path / name
@@ -374,7 +511,7 @@ class Folder:
         """
         digest, document = _document(layout)
         if metadata is None or not self._commit_as_one(digest, document, metadata, syncer):
-            files.commit(self._layout_path(digest), [_sealed(document)], syncer)
+            files.commit(self._layout_path(digest), [sealed(document)], syncer)
         syncer.flush()
         if digest not in self.layouts:
             self._adopt(digest, layout)
@@ -388,7 +525,7 @@ class Folder:
     ) -> bool:
         """Write ``metadata.json`` with the layout in it; tell whether that is what lies there now."""
         path = self.path / "metadata.json"
-        data = _sealed({**_unsealed(metadata), **document}, indent=1)
+        data = sealed({**unsealed(metadata)[0], **document})
         return files.commit(path, [data], syncer) or self._holds(path, digest)
 
     def _holds(self, path: Path, digest: str) -> bool:
@@ -414,7 +551,7 @@ class Folder:
     def _write_union(self, parts: Mapping[str, Layout], syncer: files.Syncer) -> None:
         union = _union(list(parts.values()))
         digest, document = _document(union)
-        files.commit(self._layout_path(digest), [_sealed(document)], syncer)
+        files.commit(self._layout_path(digest), [sealed(document)], syncer)
         syncer.flush()
         self.layouts[digest] = union
         if not self._holds(self._layout_path(digest), digest):
@@ -433,11 +570,10 @@ class Folder:
         """
         values: dict[str, dict[bytes, Any]] = {}
         for _, layout in sorted(self.layouts.items(), key=lambda item: (item[1].created_at, item[0])):
-            for axis, groups in layout.bins.items():
+            for axis, groups in layout.rows().items():
                 known = values.setdefault(axis, {})
-                for group in groups:
-                    for key, value in zip(canonical_many(group), group, strict=True):
-                        known.setdefault(key, value)
+                for key, value in zip(keys_of_values(groups.values), groups.values, strict=True):
+                    known.setdefault(key, value)
         return {axis: list(known.values()) for axis, known in values.items()}
 
     # --- metadata ------------------------------------------------------------------------------------------
@@ -462,9 +598,9 @@ class Folder:
         except FileNotFoundError:
             return None
         try:
-            document = _unsealed(raw)
+            document, _ = unsealed(raw)
             values = document["axis_values"]
-            document["axis_values"] = {axis: [from_jsonable(v) for v in vs] for axis, vs in values.items()}
+            document["axis_values"] = {axis: list(from_row(row)) for axis, row in values.items()}
             document["metadata"] = from_jsonable(document["metadata"])
             document["identity"] = bytes.fromhex(document["identity"])
             document["chunk_spec"] = {str(a): int(n) for a, n in document["chunk_spec"].items()}
@@ -501,12 +637,12 @@ class Folder:
             "version": self.version,
             "axis_order": list(grid.order),
             "chunk_spec": dict(grid.sizes),
-            "axis_values": {axis.name: [to_jsonable(v) for v in axis.values] for axis in grid.axes},
+            "axis_values": {axis.name: to_row(axis.values) for axis in grid.axes},
             "metadata": to_jsonable(dict(metadata)),
             "identity": identity.hex(),
             "created_at": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
         }
-        return _sealed(document, indent=1)
+        return sealed(document)
 
     def commit_metadata(self, document: bytes, syncer: files.Syncer) -> Path:
         """Write ``metadata.json`` unless it is there.
@@ -549,6 +685,71 @@ class Folder:
         """
         names = files.list_folder(f"{self._text}/chunks")
         return {name.rpartition(".")[0] for name in names if name.endswith((".h5", ".parts"))}
+
+    def listed(self) -> frozenset[str]:
+        """Return the names of all chunks of which something is stored, wherever it lies in ``chunks/``.
+
+        Returns
+        -------
+        frozenset of str
+            Names without suffix.
+        """
+        return frozenset().union(*self.stored(None) or ())
+
+    def stored(self, limit: int | None) -> tuple[set[str], set[str]] | None:
+        """List the chunks of which something is stored, wherever it lies in ``chunks/``.
+
+        Parameters
+        ----------
+        limit : int or None
+            How many names to meet before giving up; None for as many as there are.
+
+        Returns
+        -------
+        tuple of set of str, or None
+            Names without suffix: of the chunks that are complete, and of those with parts; None where there
+            are more files and folders than the limit.
+        """
+        complete: set[str] = set()
+        parts: set[str] = set()
+        left = sys.maxsize if limit is None else limit
+        folders = [self.chunks]
+        while folders:
+            names = _names(folder := folders.pop(), left)
+            left -= len(names)
+            if left < 0:
+                return None
+            for name in names:
+                if name.endswith(".h5"):
+                    complete.add(name[:-3])
+                elif name.endswith(".parts"):
+                    parts.add(name[:-6])
+                elif len(name) == 2:
+                    folders.append(f"{folder}{name}/")
+        return complete, parts
+
+    def stored_of(self, names: Iterable[str]) -> tuple[set[str], set[str]]:
+        """Look for each of some chunks.
+
+        Parameters
+        ----------
+        names : iterable of str
+            Names without suffix.
+
+        Returns
+        -------
+        tuple of set of str
+            As :meth:`stored`, for those names.
+        """
+        complete: set[str] = set()
+        parts: set[str] = set()
+        for name in names:
+            paths = self.chunk_paths(name, spread=False)
+            if any(os.path.exists(f"{path}.h5") for path in paths):
+                complete.add(name)
+            elif any(os.path.exists(f"{path}.parts") for path in paths):
+                parts.add(name)
+        return complete, parts
 
     def chunk_paths(self, name: str, *, spread: bool) -> tuple[str, str]:
         """Return where a chunk may lie: first where this cache puts it, then the other place.

@@ -1,0 +1,192 @@
+"""Where outputs stand in a request: rows of one cell, or of many whole chunks at once, into the caller's arrays.
+
+An array of values has *leading* dimensions, which run over points, and trailing ones, which belong to each
+output. A :class:`CellPlace` takes one leading dimension: the points of a cell, row-major. A
+:class:`RegionPlace` takes two for each axis: first the chunks along every axis, then the points within a chunk
+along every axis, as they lie in files; a single assignment scatters them, because both sides are views.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
+
+from chunk_memo.grid import IntArray
+from chunk_memo.selection import Cell, Run
+
+__all__ = ["CellPlace", "Place", "RegionPlace"]
+
+_Array = npt.NDArray[Any]
+
+
+class Place(Protocol):
+    """Where values go."""
+
+    @property
+    def leading(self) -> int:
+        """Number of dimensions of the values that run over points."""
+
+    def scatter(self, out: _Array, values: _Array) -> None:
+        """Write values to where the request wants them.
+
+        Parameters
+        ----------
+        out : ndarray
+            The result, in the request's shape, with the trailing dimensions of one output.
+        values : ndarray
+            The values.
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellPlace:
+    """The points of a cell, or some of them."""
+
+    cell: Cell
+    """The cell."""
+    points: IntArray | None = None
+    """Row-major positions in the cell of the rows; all of its points by default."""
+
+    @property
+    def leading(self) -> int:
+        """One dimension: the rows."""
+        return 1
+
+    def scatter(self, out: _Array, values: _Array) -> None:
+        """Write rows to where the request wants them.
+
+        Parameters
+        ----------
+        out : ndarray
+            The result.
+        values : ndarray
+            One row per point.
+        """
+        cell, points, trailing = self.cell, self.points, values.shape[1:]
+        if not cell.axes:
+            out.reshape((1, *trailing))[...] = values
+        elif points is not None:
+            self._scatter_points(out, values, points)
+        else:
+            block = values.reshape((*cell.shape, *trailing))
+            for number, axis in enumerate(cell.axes):
+                if axis.pick is not None:
+                    block = np.take(block, axis.pick, axis=number)
+            _assign(out, [axis.span if axis.span is not None else axis.request for axis in cell.axes], block)
+
+    def _scatter_points(self, out: _Array, values: _Array, points: IntArray) -> None:
+        cell = self.cell
+        rank = np.full(math.prod(cell.shape), -1)
+        rank[points] = np.arange(len(points))
+        picks = (np.arange(len(a)) if a.pick is None else a.pick for a in cell.axes)
+        ranks = rank.reshape(cell.shape)[np.ix_(*picks)]
+        where = np.nonzero(ranks >= 0)
+        target = tuple(axis.request[i] for axis, i in zip(cell.axes, where, strict=True))
+        out[target] = values[ranks[where]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegionPlace:
+    """Chunks next to each other: a range of chunks out of one run per axis."""
+
+    runs: Sequence[Run]
+    """For each axis the run that the chunks belong to."""
+    ranges: Sequence[tuple[int, int]]
+    """For each axis the range of chunks within the run."""
+
+    @property
+    def leading(self) -> int:
+        """Two dimensions for each axis."""
+        return 2 * len(self.runs)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of chunks along each axis."""
+        return tuple(stop - start for start, stop in self.ranges)
+
+    def scatter(self, out: _Array, values: _Array) -> None:
+        """Write values of whole chunks to where the request wants the points asked of them.
+
+        Parameters
+        ----------
+        out : ndarray
+            The result.
+        values : ndarray, shape (chunks along each axis, …, points along each axis, …, trailing)
+            The values.
+        """
+        axes, trailing = len(self.runs), values.shape[2 * len(self.runs) :]
+        for number, run in enumerate(self.runs):
+            if run.pick is not None:
+                values = np.take(values, run.pick, axis=axes + number)
+        sizes = values.shape[axes : 2 * axes]
+        # Chunk and place within it side by side for each axis: the order of the result.
+        turn = [place for axis in range(axes) for place in (axis, axes + axis)]
+        values = values.transpose(*turn, *range(2 * axes, values.ndim))
+        wanted = tuple([run.wanted(*r) for run, r in zip(self.runs, self.ranges, strict=True)])
+        for index in wanted:
+            if not isinstance(index, slice):
+                lengths = [count * size for count, size in zip(self.counts, sizes, strict=True)]
+                _assign(out, wanted, values.reshape((*lengths, *trailing)))
+                return
+        target = out[wanted]
+        strides: list[int] = []
+        for size, stride in zip(sizes, target.strides, strict=False):
+            strides += (size * stride, stride)
+        view = as_strided(target, values.shape, (*strides, *target.strides[axes:]))
+        view, values = _in_pieces(view, values)
+        view[...] = values
+
+    def part(self, ranges: Sequence[tuple[int, int]]) -> RegionPlace:
+        """Return the place of some of these chunks.
+
+        Parameters
+        ----------
+        ranges : sequence of tuple of int
+            For each axis the range of chunks, counted from the first of these.
+
+        Returns
+        -------
+        RegionPlace
+            Their place.
+        """
+        within = zip(self.ranges, ranges, strict=True)
+        return RegionPlace(self.runs, [(first + start, first + stop) for (first, _), (start, stop) in within])
+
+
+def _in_pieces(target: _Array, values: _Array) -> tuple[_Array, _Array]:
+    """Return both sides of an assignment with what is contiguous in both as one item, which copies faster."""
+    if target.dtype != values.dtype or target.dtype.hasobject:
+        return target, values
+    size, axis = target.dtype.itemsize, target.ndim
+    while axis and target.strides[axis - 1] == size and values.strides[axis - 1] == size:
+        axis -= 1
+        size *= target.shape[axis]
+    if axis == target.ndim or not size:
+        return target, values
+    return _pieces(target, axis, size), _pieces(values, axis, size)
+
+
+def _pieces(array: _Array, axis: int, size: int) -> _Array:
+    """Return a view whose items are what the axes from this one on hold, contiguous, of so many bytes."""
+    step = array.dtype.itemsize
+    rows = as_strided(array, (*array.shape[:axis], size // step), (*array.strides[:axis], step))
+    found: _Array = rows.view(np.dtype((np.void, size)))[..., 0]
+    return found
+
+
+def _assign(out: _Array, wanted: Sequence[slice | IntArray], values: _Array) -> None:
+    """Write a box of values to the product of positions along each axis."""
+    if all(isinstance(index, slice) for index in wanted):
+        out[tuple(wanted)] = values
+        return
+    lengths = out.shape
+    positions = (
+        np.arange(*i.indices(n)) if isinstance(i, slice) else i for i, n in zip(wanted, lengths, strict=False)
+    )
+    out[np.ix_(*positions)] = values
