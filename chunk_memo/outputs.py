@@ -57,6 +57,9 @@ _ARRAYS = ("grid", "flat", "columns", "frame")
 
 Array = npt.NDArray[Any]
 
+Share = tuple[int, Cell, IntArray | None, IntArray | None]
+"""A cell's part of a block: rank and cell, positions in the cell, rows of the block; None for all."""
+
 
 class PointCoords(Mapping[str, list[Any]]):
     """The value of every axis at each of some points; made when it is looked at.
@@ -263,10 +266,26 @@ class Block:
         columns = {name: column.rows(rows) for name, column in self.columns.items()}
         return Block(self.kind, len(rows), columns, self.coords.taken(rows))
 
-    @property
-    def pointwise(self) -> bool:
-        """Whether rows can be taken from every column."""
-        return all(column.pointwise for column in self.columns.values())
+    def by_rows(self, *, allow_pickle: bool) -> Block:
+        """Return the same outputs with every column pointwise, those that are not decoded.
+
+        Parameters
+        ----------
+        allow_pickle : bool
+            Whether pickles may be loaded.
+
+        Returns
+        -------
+        Block
+            The outputs.
+        """
+        columns = {}
+        for name, column in self.columns.items():
+            if not column.pointwise:
+                values = column.objects(self.count, self.coords, allow_pickle=allow_pickle)
+                column = Column("objects", column.tree, {"": values}, True)
+            columns[name] = column
+        return Block(self.kind, self.count, columns, self.coords)
 
     @property
     def form(self) -> Form:
@@ -869,6 +888,22 @@ class Collector:
             if column.note is not None:
                 self._notes.setdefault(name, []).append(column.note)
             self._put(name, column, CellPlace(cell, points), block)
+
+    def add_shares(self, shares: Sequence[Share], block: Block) -> None:
+        """Take one block that holds points of several cells; an opaque one is one entry, and goes to the first.
+
+        Parameters
+        ----------
+        shares : sequence of tuple
+            For each cell its rank, the cell, row-major positions in it (None for all of its points), and the
+            rows of the block that stand there (None for all rows).
+        block : Block
+            The outputs.
+        """
+        if block.kind != "opaque" and any(rows is not None for _, _, _, rows in shares):
+            block = block.by_rows(allow_pickle=self._allow_pickle)
+        for rank, cell, points, rows in shares if block.kind != "opaque" else shares[:1]:
+            self.add(rank, cell, block if rows is None else block.taken(rows), points)
 
     def add_region(self, place: RegionPlace, kind: str, columns: Mapping[Any, Column]) -> bool:
         """Take the outputs of many chunks at once, where they go together with those before.

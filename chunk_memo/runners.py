@@ -232,7 +232,7 @@ class _Engine:
             raise
         written = self._store(task, block, seconds, syncer, collector is not None)
         if collector is not None:
-            _collect(collector, task, block)
+            collector.add_shares(task.shares, block)
         else:
             diagnostics.stream_flushes += 1
             diagnostics.max_stream_items = max(diagnostics.max_stream_items, count)
@@ -297,13 +297,6 @@ class _Engine:
         )
         raised.diagnostics = self.diagnostics
         return raised
-
-
-def _collect(collector: Collector, task: Task, block: Block) -> None:
-    """Hand each cell its share of a block; an opaque one is one entry, and goes to the first."""
-    shares = task.shares if block.kind != "opaque" else task.shares[:1]
-    for rank, cell, points, rows in shares:
-        collector.add(rank, cell, block if rows is None else block.taken(rows), points)
 
 
 def _refuse_holes(collector: Collector) -> None:

@@ -81,6 +81,23 @@ def test_chunks_whose_bins_overlap_are_called_whole(tmp_path: Path) -> None:
     assert ([1, 3], ["u"]) in calls
 
 
+def test_outputs_of_mixed_types_reach_every_cell_of_their_chunk(tmp_path: Path) -> None:
+    """A call whose outputs have no rows of their own in the arrays is cut into cells all the same."""
+    keys = [
+        (("x", (1, 2, 3)), ("y", ("u",))),
+        (("x", (1, 2)), ("y", ("v",))),
+        (("x", (3,)), ("y", ("v",))),
+    ]
+    mixed = {1: None, 2: "two", 3: {"a": [3]}}
+
+    def noted(x: list[int], y: list[str]) -> list[Any]:
+        return [mixed[a] for a in x for _ in y]
+
+    for fn in (noted, refuse):
+        output, _ = run(cache(tmp_path, chunk_enumerator=lambda values: keys), fn)
+        assert [mixed[x] for x in (1, 2, 3) for _ in "uv"] == output
+
+
 def test_run_collects(tmp_path: Path) -> None:
     """The outputs come in the order asked, computed once and read afterwards."""
     output, done = run(cache(tmp_path), repeated)
