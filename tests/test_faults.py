@@ -130,7 +130,7 @@ class Unreadable:
     def __init__(self, patch: pytest.MonkeyPatch, pattern: str, call: str, number: int, times: int) -> None:
         self.pattern, self.number, self.left, self.failed = re.compile(pattern), number, times, 0
         self.paths: dict[int, str] = {}
-        true_open, true_call = os.open, getattr(os, call)
+        true_open = os.open
 
         def opened(path: Any, *rest: Any, **options: Any) -> int:
             if call == "open":
@@ -139,13 +139,16 @@ class Unreadable:
             self.paths[fd] = str(path)
             return fd
 
-        def read(fd: int, *rest: Any) -> Any:
-            self.fail(self.paths.get(fd, ""))
-            return true_call(fd, *rest)
+        def failing(true_call: Any) -> Any:
+            def read(fd: int, *rest: Any) -> Any:
+                self.fail(self.paths.get(fd, ""))
+                return true_call(fd, *rest)
+
+            return read
 
         patch.setattr(os, "open", opened)
-        if call != "open":
-            patch.setattr(os, call, read)
+        for name in ("read", "readv") if call == "read" else ("preadv",) if call == "preadv" else ():
+            patch.setattr(os, name, failing(getattr(os, name)))
 
     def fail(self, path: str) -> None:
         """Raise while it is due."""
@@ -160,7 +163,7 @@ class TestUnreadable:
     """An error of the device is tried again, then a miss; it is never damage."""
 
     @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
-    @pytest.mark.parametrize(("call", "width"), [("open", 1), ("read", 1), ("read", 6000), ("preadv", 6000)])
+    @pytest.mark.parametrize(("call", "width"), [("open", 1), ("read", 1), ("read", 6000), ("preadv", 70000)])
     @pytest.mark.parametrize("part", [False, True], ids=["complete", "part"])
     def test_chunk_files(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str, width: int, part: bool
@@ -173,7 +176,7 @@ class TestUnreadable:
         content = path.read_bytes()
         for times, expected in ((2, 0), (10**6, count)):
             with monkeypatch.context() as patch:
-                fault = Unreadable(patch, re.escape(str(path)), call, number, times)
+                fault = Unreadable(patch, re.escape(path.name), call, number, times)
                 assert expected == Counted(tmp_path, width).call(**request)
             assert fault.failed >= 2
         assert content == path.read_bytes()

@@ -621,7 +621,7 @@ def read_each(
 def _read_each(
     home: int | None, names: Iterable[str], places: Iterable[Sequence[memoryview]], size: int
 ) -> list[int]:
-    opened, read, seek, closed = os.open, _read_into, os.lseek, os.close
+    opened, read, seek, closed = os.open, getattr(os, "readv", _read_with_copy), os.lseek, os.close
     counts = []
     for name, place in zip(names, places, strict=False):
         try:
@@ -646,9 +646,6 @@ def _read_with_copy(fd: int, place: Sequence[memoryview]) -> int:
     data = os.read(fd, len(place[0]))
     place[0][: len(data)] = data
     return len(data)
-
-
-_read_into: Callable[[int, Sequence[memoryview]], int] = getattr(os, "readv", _read_with_copy)
 
 
 def _read_exact(fd: int, count: int) -> bytes:
