@@ -8,6 +8,7 @@ along every axis, as they lie in files; a single assignment scatters them, becau
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from chunk_memo.grid import IntArray
-from chunk_memo.selection import Cell, Run
+from chunk_memo.selection import Cell, Index, Run
 
 __all__ = ["CellPlace", "Place", "RegionPlace"]
 
@@ -120,20 +121,30 @@ class RegionPlace:
         values : ndarray, shape (chunks along each axis, …, points along each axis, …, trailing)
             The values.
         """
-        axes, trailing = len(self.runs), values.shape[2 * len(self.runs) :]
-        for number, run in enumerate(self.runs):
-            if run.pick is not None:
-                values = np.take(values, run.pick, axis=axes + number)
-        sizes = values.shape[axes : 2 * axes]
+        axes = len(self.runs)
         # Chunk and place within it side by side for each axis: the order of the result.
         turn = [place for axis in range(axes) for place in (axis, axes + axis)]
-        values = values.transpose(*turn, *range(2 * axes, values.ndim))
-        wanted = tuple([run.wanted(*r) for run, r in zip(self.runs, self.ranges, strict=True)])
-        for index in wanted:
-            if not isinstance(index, slice):
-                lengths = [count * size for count, size in zip(self.counts, sizes, strict=True)]
-                _assign(out, wanted, values.reshape((*lengths, *trailing)))
-                return
+        turn += range(2 * axes, values.ndim)
+        each = [run.stretches(*r) for run, r in zip(self.runs, self.ranges, strict=True)]
+        for stretches in itertools.product(*each):
+            self._scatter_stretch(out, values, stretches, turn)
+
+    def _scatter_stretch(
+        self, out: _Array, values: _Array, stretches: Sequence[tuple[Index, Index]], turn: Sequence[int]
+    ) -> None:
+        axes = len(self.runs)
+        for number, (positions, _) in enumerate(stretches):
+            if isinstance(positions, slice):
+                values = values[(slice(None),) * (axes + number) + (positions,)]
+            else:
+                values = np.take(values, positions, axis=axes + number)
+        sizes, trailing = values.shape[axes : 2 * axes], values.shape[2 * axes :]
+        values = values.transpose(*turn)
+        wanted = tuple([index for _, index in stretches])
+        if not all(isinstance(index, slice) for index in wanted):
+            lengths = [count * size for count, size in zip(self.counts, sizes, strict=True)]
+            _assign(out, wanted, values.reshape((*lengths, *trailing)))
+            return
         target = out[wanted]
         strides: list[int] = []
         for size, stride in zip(sizes, target.strides, strict=False):
@@ -180,7 +191,7 @@ def _pieces(array: _Array, axis: int, size: int) -> _Array:
     return found
 
 
-def _assign(out: _Array, wanted: Sequence[slice | IntArray], values: _Array) -> None:
+def _assign(out: _Array, wanted: Sequence[Index], values: _Array) -> None:
     """Write a box of values to the product of positions along each axis."""
     if all(isinstance(index, slice) for index in wanted):
         out[tuple(wanted)] = values

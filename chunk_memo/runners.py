@@ -155,14 +155,14 @@ class _Engine:
     def stream(self, selection: Selection) -> None:
         """Compute what is missing of a request, and keep no outputs."""
         reading = self._timed_read(selection, None)
-        if reading.missing and self.cache.settle():
+        if reading.missing and not reading.settled and self.cache.settle():
             reading = self._timed_read(selection, None)
         self._compute(selection, reading.missing, reading, None)
 
     def _read(self, selection: Selection, *, by_chunk: bool) -> tuple[Collector, Reading]:
         collector = self.cache.collector(selection, by_chunk=by_chunk)
         reading = self._timed_read(selection, collector)
-        if reading.missing and self.cache.settle():
+        if reading.missing and not reading.settled and self.cache.settle():
             collector = self.cache.collector(selection, by_chunk=by_chunk)
             reading = self._timed_read(selection, collector)
         return collector, reading

@@ -30,7 +30,7 @@ from chunk_memo.grid import Axis, AxisBins, Bins, Grid, IntArray, in_stable_orde
 from chunk_memo.identity import canonical_bytes, normalize
 from chunk_memo.keys import PackedKeys, keys_of_values, locate, take
 
-__all__ = ["AxisCell", "AxisCells", "Cell", "Cells", "Run", "Selection", "new_values", "select"]
+__all__ = ["AxisCell", "AxisCells", "Cell", "Cells", "Index", "Run", "Selection", "new_values", "select"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -303,6 +303,10 @@ class AxisCell:
         return AxisCell(self.bins, self.positions, ranks, self.pick, source, span)
 
 
+Index = slice | IntArray
+"""Positions along an axis."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
     """Cells along one axis, one after the other, that ask for the same positions of bins of one size."""
@@ -327,16 +331,8 @@ class Run:
         """Number of distinct values asked of each bin."""
         return self.size if self.cell is None else len(self.cell)
 
-    @property
-    def pick(self) -> IntArray | None:
-        """For each position in the request the position in the bin; None for whole bins in order."""
-        if self.cell is None:
-            return None
-        positions = self.cell.positions[0]
-        return positions if self.cell.pick is None else positions[self.cell.pick]
-
-    def wanted(self, start: int, stop: int) -> slice | IntArray:
-        """Return where values of some of the cells stand in the request.
+    def stretches(self, start: int, stop: int) -> list[tuple[Index, Index]]:
+        """Return which values of a bin are wanted, and where values of some of the cells stand in the request.
 
         Parameters
         ----------
@@ -345,13 +341,30 @@ class Run:
 
         Returns
         -------
-        slice or ndarray of intp
-            Positions in the request.
+        list of tuple
+            Positions in a bin, and positions in the request; slices, as long as few of them say it.
         """
         if self.cell is None:
-            return slice(self.start + start * self.size, self.start + stop * self.size)
-        return self.cell.request if self.cell.span is None else self.cell.span
+            return [(slice(None), slice(self.start + start * self.size, self.start + stop * self.size))]
+        cell, positions = self.cell, self.cell.positions[0]
+        if cell.pick is not None:
+            positions = positions[cell.pick]
+        cuts = np.flatnonzero((np.diff(positions) != 1) | (np.diff(cell.request) != 1)) + 1
+        if len(cuts) >= _MOST_STRETCHES:
+            return [(positions, cell.request)]
+        return [
+            (_span(positions[low:high]), _span(cell.request[low:high]))
+            for low, high in itertools.pairwise([0, *cuts.tolist(), len(positions)])
+        ]
 
+
+def _span(positions: IntArray) -> slice:
+    """Return positions that follow each other as a slice."""
+    return slice(int(positions[0]), int(positions[-1]) + 1)
+
+
+_MOST_STRETCHES = 8
+"""Values that stand in so many places are picked one by one."""
 
 _MOST_KEPT = 1 << 16
 """Of an axis with up to this many cells each is made once; more would fill the memory."""

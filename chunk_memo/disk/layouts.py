@@ -686,16 +686,6 @@ class Folder:
         names = files.list_folder(f"{self._text}/chunks")
         return {name.rpartition(".")[0] for name in names if name.endswith((".h5", ".parts"))}
 
-    def listed(self) -> frozenset[str]:
-        """Return the names of all chunks of which something is stored, wherever it lies in ``chunks/``.
-
-        Returns
-        -------
-        frozenset of str
-            Names without suffix.
-        """
-        return frozenset().union(*self.stored(None) or ())
-
     def stored(self, limit: int | None) -> tuple[set[str], set[str]] | None:
         """List the chunks of which something is stored, wherever it lies in ``chunks/``.
 
