@@ -98,6 +98,17 @@ def test_outputs_of_mixed_types_reach_every_cell_of_their_chunk(tmp_path: Path) 
         assert [mixed[x] for x in (1, 2, 3) for _ in "uv"] == output
 
 
+@pytest.mark.parametrize("names", [("\0", "b"), ("a\0b", "a\0c"), ("a", "b")])
+def test_names_of_fields_that_hdf5_cannot_have_are_kept(tmp_path: Path, names: tuple[str, str]) -> None:
+    """HDF5 ends names at a NUL; fields called like that come back under their own names all the same."""
+    records = np.zeros((3, 2), [(name, "i4") for name in names])
+    records[names[1]] = np.arange(6).reshape(3, 2)
+    for fn in (lambda x, y: records, refuse):
+        output, _ = run(cache(tmp_path), fn)
+        assert records.dtype == output.dtype
+        assert records.tolist() == output.tolist()
+
+
 def test_run_collects(tmp_path: Path) -> None:
     """The outputs come in the order asked, computed once and read afterwards."""
     output, done = run(cache(tmp_path), repeated)

@@ -9,7 +9,7 @@ with a form in the node that says what they were.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,13 @@ def _described(form: Any) -> np.dtype:
     return np.dtype((np.record, dtype)) if form["record"] else dtype
 
 
+def _field_names(dtype: np.dtype) -> Iterator[str]:
+    """Iterate over the names of a structured dtype's fields, and of those inside."""
+    for name in dtype.base.names or ():
+        yield name
+        yield from _field_names(dtype.base[name])
+
+
 def _leaf_dtypes(dtype: np.dtype) -> Iterable[np.dtype]:
     if dtype.subdtype is not None:
         yield from _leaf_dtypes(dtype.base)
@@ -121,7 +128,8 @@ def store_array(array: np.ndarray) -> tuple[Node, np.ndarray]:
     if dtype.kind == "U":
         return _store_unicode(array)
     form = {"dtype": _describe(dtype)}
-    if all(leaf.kind in "biufcS" and leaf.itemsize for leaf in _leaf_dtypes(dtype)):
+    leaves = all(leaf.kind in "biufcS" and leaf.itemsize for leaf in _leaf_dtypes(dtype))
+    if leaves and not any("\0" in name for name in _field_names(dtype)):  # where HDF5 would cut the name off
         return form, array.view(np.dtype((np.void, dtype)))
     return {**form, "raw": True}, _raw_bytes(array)
 
