@@ -23,7 +23,7 @@ from benchmarks import (
     streaming,
     writes,
 )
-from benchmarks.report import Section, as_json, changes, digest, markdown
+from benchmarks.report import Section, as_json, changes, digest, machine, markdown
 
 SUBJECTS: dict[str, Callable[[Path, bool], Section]] = {
     "reads": reads.run,
@@ -66,14 +66,15 @@ def main(words: Sequence[str] | None = None) -> None:
     if unknown:
         parser.error(f"unknown subject {unknown[0]!r}; choose from {', '.join(SUBJECTS)}")
 
+    print(machine())
     sections: dict[str, Section] = {}
     for name in arguments.subjects or SUBJECTS:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="chunk-memo-", dir=arguments.dir) as folder:
             sections[name] = SUBJECTS[name](Path(folder), arguments.quick)
+        print(f"\n{markdown(sections[name])}", flush=True)  # what is known is told, whatever comes after it
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     found = list(sections.values())
-    print(markdown(found))
     if arguments.quick:
         print("\nThese are the small sizes; the bounds are those of the full ones.")
     if arguments.compare:

@@ -176,12 +176,9 @@ def _other(row: Row) -> str:
     return f"{quantity(row.other, row.unit)}" if row.against == "limit" else row.against
 
 
-def markdown(sections: Sequence[Section]) -> str:
-    """Return the machine and all sections as one Markdown text."""
-    parts = [machine()]
-    for section in sections:
-        parts += [f"### {section.title}", section.body]
-    return "\n\n".join(parts)
+def markdown(section: Section) -> str:
+    """Return a section as Markdown."""
+    return f"### {section.title}\n\n{section.body}"
 
 
 def as_json(sections: Sequence[Section]) -> str:
