@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chunk_memo import binning, catalog, items
+from chunk_memo import binning, catalog, cleaning, items
 from chunk_memo.chunks import ChunkRef, ChunkStore, Naming
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.encoding import pickled_parts
 from chunk_memo.disk.filters import checked_compression
 from chunk_memo.disk.layouts import Folder, Layout
+from chunk_memo.disk.records import Adopted, Superseded
 from chunk_memo.errors import (
     ChunkMemoError,
     DamageWarning,
@@ -40,12 +41,12 @@ from chunk_memo.errors import (
 )
 from chunk_memo.grid import Bins, ChunkKey, Grid, chunk_sizes, make_axis
 from chunk_memo.identity import canonical_bytes, canonical_many, normalize
+from chunk_memo.layers import GcReport, Layers, Mask
 from chunk_memo.outputs import KINDS, Block, Collector, Form, PointCoords, make_block
 from chunk_memo.plan import Plan
 from chunk_memo.planning import make_plan
 from chunk_memo.points import PointReader
-from chunk_memo.reading import Reader, Reading
-from chunk_memo.regions import Patterns
+from chunk_memo.reading import Reader, Reading, read_layers
 from chunk_memo.selection import Cell, Cells, Selection, new_values, select
 from chunk_memo.status import CacheStatus
 from chunk_memo.tasks import Missing, Task, tasks_for
@@ -58,7 +59,7 @@ class _State:
     """What a cache and its slices share."""
 
     folder: Folder
-    store: ChunkStore
+    layers: Layers
     grid: Grid
     ready: bool = False
     described: bool = False
@@ -67,8 +68,12 @@ class _State:
     binned: Grid | None = None
     pending: list[Layout] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
-    patterns: Patterns = field(default_factory=Patterns)
     points: PointReader | None = None
+
+    @property
+    def store(self) -> ChunkStore:
+        """The chunks that are written, and read first."""
+        return self.layers.top
 
 
 class ChunkCache:
@@ -195,6 +200,7 @@ class ChunkCache:
         self.durability = files.Durability(_checked_durability(durability))
         self.compression = checked_compression(compression)
         self.name = name
+        self.miss_reason: str | None = None
         self._view: Selection | None = None
         self._identity = identity
         grid = grid or _make_grid(axis_values, chunk_spec, axis_order)
@@ -204,19 +210,31 @@ class ChunkCache:
         self.cache_id = _checked_id(cache_id)
         self.metadata = dict(metadata)
         _check_root(self.root)
-        folder = Folder(Path(os.path.abspath(self.root)) / self.cache_id, self.version)
-        naming = Naming(self.params, self.chunk_hash_fn, self.path_fn)
-        store = ChunkStore(
-            folder,
-            self.cache_id,
-            naming,
+        store = self._open_store(self.cache_id, self.version, self.params)
+        self._state = _State(store.folder, Layers(store, self._open_other), grid)
+        if self.exclusive or self.warn_on_overlap:
+            self._check_overlap()
+
+    def _open_store(self, cache_id: str, version: str, params: Mapping[str, Any]) -> ChunkStore:
+        return ChunkStore(
+            Folder(Path(os.path.abspath(self.root)) / cache_id, version),
+            cache_id,
+            Naming(params, self.chunk_hash_fn, self.path_fn),
             allow_pickle=self.allow_pickle,
             title=self.name,
             compression=self.compression,
         )
-        self._state = _State(folder, store, grid)
-        if self.exclusive or self.warn_on_overlap:
-            self._check_overlap()
+
+    def _open_other(self, cache_id: str, version: str) -> ChunkStore:
+        """Open the chunks of an adopted cache; a user's own names of files depend on its params."""
+        params: Any = {}
+        if self.chunk_hash_fn is not None or self.path_fn is not None:
+            try:
+                known = Folder(self.path.parent / cache_id, version).read_metadata()
+            except MetadataError:
+                known = None
+            params = known["metadata"].get("params") if known is not None else {}
+        return self._open_store(cache_id, version, params if isinstance(params, Mapping) else {})
 
     # --- what it is ----------------------------------------------------------------------------------------
 
@@ -350,16 +368,18 @@ class ChunkCache:
         """
         selection = selection or self.selection()
         known = self._cells(selection, self._bins())
-        if known.unbinned and self._state.folder.refresh():
+        if known.unbinned and self._state.layers.refresh():
             known = self._cells(selection, self._bins())
         fresh = known.unbinned
         cells = self._cells(selection, self._provisional_bins()) if fresh else known
-        return make_plan(cells, fresh, self._state.store, self._means)
+        return make_plan(cells, fresh, self._state.layers.all, self._means, self.miss_reason)
 
     def _means(self) -> tuple[float | None, float | None]:
         """Return mean seconds and bytes per point of a few stored files."""
         seconds = size = points = 0.0
-        for path in itertools.islice(self._state.folder.chunk_files(), 16):
+        folders = {layer.store.folder: None for layer in self._state.layers.all}
+        paths = itertools.chain.from_iterable(folder.chunk_files() for folder in folders)
+        for path in itertools.islice(paths, 16):
             try:
                 with chunkfile.load(path) as chunk:
                     sizes = chunk.sizes
@@ -389,14 +409,14 @@ class ChunkCache:
         """
         started = time.perf_counter()
         cells = self._cells(selection, self._bins())
-        if cells.unbinned:
+        unsettled = bool(cells.unbinned)
+        if unsettled:
             self.settle()
             cells = self._cells(selection, self._bins())
         planned = time.perf_counter() - started
         learn = self._record if self._state.form is None else None
-        reader = Reader(self._state.store, cells.bins, selection.order, learn)
-        reading = reader.read_all(cells, collector, self._state.patterns)
-        reading.plan_seconds = planned
+        reading = read_layers(self._state.layers.all, cells, collector, learn)
+        reading.plan_seconds, reading.settled = planned, unsettled
         return reading
 
     def read_point(self, values: Sequence[Any]) -> tuple[Any, int] | None:
@@ -416,13 +436,19 @@ class ChunkCache:
         plain = state.described and state.store.plain and self._view is None
         if not plain or self.collate_fn is not None or self.profile or self.allow_pickle:
             return None
-        if state.points is None:
-            state.points = PointReader(state.store, state.patterns)
-        return state.points.read(self._bins(), state.grid, values)
+        bins, top = self._bins(), state.layers.all[0]
+        if state.points is None or state.points.store is not top.store:
+            state.points = PointReader(top.store, top.patterns)
+        return state.points.read(bins, state.grid, values)
 
     def _cells(self, selection: Selection, bins: Bins) -> Cells:
-        self._state.store.spread = binning.is_large(self.grid)
+        self._spread()
         return Cells(selection, bins)
+
+    def _spread(self) -> None:
+        large = binning.is_large(self.grid)
+        for store in self._state.layers.own:
+            store.spread = large
 
     def settle(self) -> bool:
         """Take in the bins that other processes made, and make those that are lacking.
@@ -435,10 +461,14 @@ class ChunkCache:
         with self._state.lock:
             known = len(self._state.folder.layouts)
             self._bins()
-            self._state.folder.refresh()
+            layers = self._state.layers
+            news = layers.refresh() and not layers.single
             self._state.store.adopt_unnamed(self.axis_order)
+            for layer in layers.others:
+                order = tuple(name for name in self.axis_order if name not in layer.pinned)
+                layer.store.adopt_unnamed(order)
             self._make_bins()
-            return len(self._state.folder.layouts) != known
+            return news or len(self._state.folder.layouts) != known
 
     def syncer(self) -> files.Syncer:
         """Return what takes note of files that must be on disk.
@@ -482,10 +512,11 @@ class ChunkCache:
         Task
             One call: points of one chunk that form a box.
         """
-        bins = self._bins()
+        # Outputs belong to the generation that was the newest before they were computed.
+        bins, store = self._bins(), self._state.store
 
         def make_ref(order: tuple[str, ...], numbers: tuple[int, ...]) -> ChunkRef:
-            return self._state.store.ref(order, numbers, bins)
+            return store.ref(order, numbers, bins)
 
         yield from tasks_for(selection, missing, bins, make_ref)
 
@@ -557,7 +588,8 @@ class ChunkCache:
         """
         if self._state.pending:
             self._commit_pending(syncer)
-        return self._state.store.write(task.ref, task.points, block, seconds, syncer)
+        store = self._state.layers.store_of(task.ref)
+        return store.write(task.ref, task.points, block, seconds, syncer)
 
     def _record(self, block: Block) -> None:
         if self._state.form is None:
@@ -572,7 +604,7 @@ class ChunkCache:
                     if own is None or chunk.constant["part"] is not None:
                         continue
                     ref = self._state.store.ref(own[0], (0,) * len(own[0]), own[1])
-                    if ref.identity == chunk.identity:
+                    if self._state.store.owns(ref, chunk.identity):
                         self._record(self._state.store.everything(ref, chunk)[0])
                         return
             except (ChunkMemoError, OSError):
@@ -584,7 +616,7 @@ class ChunkCache:
         state = self._state
         if not state.ready:
             with state.lock:
-                state.folder.refresh()
+                state.layers.refresh()
                 state.ready = True
         return state.folder.bins
 
@@ -640,6 +672,147 @@ class ChunkCache:
         """
         with self._state.lock:
             self._state.grid = _extended(self.grid, axis_values)
+
+    # --- results that count, and results that do not -------------------------------------------------------
+
+    @property
+    def adopted(self) -> tuple[Adopted, ...]:
+        """The caches whose results count for this one, oldest adoption first."""
+        self._bins()
+        return self._state.folder.records.adopted
+
+    @property
+    def generation(self) -> int:
+        """The newest generation of results, 0 where nothing was ever superseded."""
+        self._bins()
+        return self._state.folder.records.generation
+
+    def adopt(
+        self, cache_id: str, *, pinned: Mapping[str, Any] | None = None, version: str | None = None
+    ) -> None:
+        """Let the results of another cache in the same root count for this one.
+
+        Nothing that is stored is touched: a small record beside this cache says so, and is on disk when this
+        returns. What the other cache computes, or adopts, later counts, too.
+
+        Parameters
+        ----------
+        cache_id : str
+            The other cache.
+        pinned : mapping, optional
+            Axes that the other cache does not have, each with the one value at which its results hold.
+        version : str, optional
+            The other's namespace; this cache's own by default.
+
+        Raises
+        ------
+        CacheNotFoundError
+            Where there is no such cache in the root.
+        SpecError
+            Where it is this cache, or where its axes and `pinned` are not this cache's axes.
+        """
+        pinned = {axis: normalize(value) for axis, value in (pinned or {}).items()}
+        version = self.version if version is None else _checked_version(version)
+        if (_checked_id(cache_id), version) == (self.cache_id, self.version):
+            raise SpecError(f"the cache {cache_id!r} cannot adopt itself; name another one, or another version")
+        known = catalog.known(self.path.parent, cache_id)
+        if known is None:
+            raise catalog.missing_cache(self.root, cache_id)
+        if sorted([*known["axis_order"], *pinned]) != sorted(self.axis_order):
+            raise SpecError(
+                f"the cache {cache_id!r} has the axes {sorted(known['axis_order'])}, and {sorted(pinned)} are"
+                f" pinned; together they must be {sorted(self.axis_order)}: pin each axis that it lacks, and no"
+                f" other, to the one value at which its results hold"
+            )
+        canonical_many(list(pinned.values()))
+        record = Adopted(cache_id, version, pinned, known["identity"], self.version, time.time_ns())
+        self.write_metadata()
+        self._bins()
+        self._commit_record(record)
+
+    def invalidate(self, *, axis_indices: Mapping[str, Any] | None = None, **axes: Any) -> int:
+        """Let stored results count no more, so that their points are computed again; nothing is deleted.
+
+        A small record says so, and is on disk when this returns. Other processes take it in when they open the
+        cache, or miss something.
+
+        Parameters
+        ----------
+        axis_indices : mapping, optional
+            Axis name to an int, slice, range or sequence of ints.
+        **axes : object
+            Axis name to one value, or to several. Axes left out mean all values, declared or not; of a slice,
+            those that it covers.
+
+        Returns
+        -------
+        int
+            The generation from which on results count; 0 where nothing was stored of what is named.
+        """
+        selection = self.selection(axes, axis_indices)
+        state = self._state
+        with state.lock:
+            self._bins()
+            state.layers.refresh()
+            exact = selection.order if self._view is not None else {*axes, *(axis_indices or {})}
+            named = {
+                name: tuple(dict(zip(keys, values, strict=True)).values())
+                for name, keys, values in zip(selection.order, selection.keys, selection.values, strict=True)
+                if name in exact
+            }
+            generation = state.folder.records.generation + 1
+            record = Superseded(generation, named or None, self.version, time.time_ns())
+            if not self.plan(selection).cached_points and (self._view is not None or not self._holds_any(record)):
+                return 0
+            self._commit_record(record)
+            return generation
+
+    def _holds_any(self, record: Superseded) -> bool:
+        """Tell whether something stored would be superseded, be it of values that were never declared here."""
+        named = Mask.of(record)
+        return any(cleaning.counts_any(layer, named) for layer in self._state.layers.all)
+
+    def _commit_record(self, record: Adopted | Superseded) -> None:
+        state = self._state
+        with state.lock, _Storing(self.root):
+            state.folder.records.commit(record, files.Syncer())
+            state.layers.update()
+
+    def superseded_files(self) -> list[Path]:
+        """Return the chunk files none of whose points counts any more.
+
+        Returns
+        -------
+        list of Path
+            The files.
+        """
+        self._bins()
+        return [path for path, _ in cleaning.superseded(self._state.layers)]
+
+    def gc(self, *, grace: float = 3600.0, dry_run: bool = False, quarantine: bool = False) -> GcReport:
+        """Delete files that no request can ever need.
+
+        These are files none of whose points counts any more, parts of chunks whose complete file is there, and
+        what writers that were killed left behind.
+
+        Parameters
+        ----------
+        grace : float, default 3600.0
+            Seconds that a temporary or quarantined file must be old.
+        dry_run : bool, default False
+            Whether to leave everything as it is, and tell only.
+        quarantine : bool, default False
+            Whether damaged files that were set aside are deleted, too.
+
+        Returns
+        -------
+        GcReport
+            What was deleted.
+        """
+        self._bins()
+        with self._state.lock:
+            self._state.layers.refresh()
+            return cleaning.clean(self._state.layers, grace=grace, dry_run=dry_run, quarantine=quarantine)
 
     # --- status --------------------------------------------------------------------------------------------
 
@@ -915,8 +1088,9 @@ class ChunkCache:
             The file's path.
         """
         ref = self._ref_of_key(chunk_key)
-        self._state.store.spread = binning.is_large(self.grid)
-        paths = self._state.store.paths(ref)
+        self._spread()
+        stores = self._state.layers.own
+        paths = [p for store in stores for p in store.paths(store.ref(ref.order, ref.numbers, ref.bins))]
         found = next((path for path in paths if os.path.exists(path)), paths[0])
         return Path(found)
 

@@ -773,6 +773,23 @@ class ChunkStore:
         if not parts or any(self._is_safe(path, ref, syncer) for path in self.paths(ref)):
             self._remove_parts(ref, parts)
 
+    def covered_parts(self, ref: ChunkRef) -> list[str]:
+        """Return the parts of a chunk, where its complete file is there, intact, and on disk.
+
+        Parameters
+        ----------
+        ref : ChunkRef
+            The chunk.
+
+        Returns
+        -------
+        list of str
+            Their paths; none where they are still needed.
+        """
+        parts = self._part_paths(ref)
+        whole = parts and any(self._is_safe(path, ref, files.Syncer()) for path in self.paths(ref))
+        return parts if whole else []
+
     def _remove_parts(self, ref: ChunkRef, paths: Iterable[str]) -> None:
         for path in paths:
             files.remove(path)

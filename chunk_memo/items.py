@@ -235,7 +235,7 @@ def index(
                 entry = _entry(chunk, own)
                 if own is not None:
                     ref = store.ref(own[0], (0,) * len(own[0]), own[1])
-                    own = own if ref.identity == chunk.identity else None
+                    own = own if store.owns(ref, chunk.identity) else None
         except (ChunkFormatError, FileNotFoundError):
             continue
         name = path.stem if entry["complete"] else path.parent.name.removesuffix(".parts")

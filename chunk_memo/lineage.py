@@ -47,6 +47,12 @@ __all__ = ["POLICIES", "Lineage", "collected", "delete_caches"]
 POLICIES = ("recompute", "warn", "error")
 """What ``on_code_change`` can be."""
 
+MakeCache = Callable[[dict[str, Any]], tuple[ChunkCache, dict[str, Any]]]
+"""Returns the cache for the params of an older one, and the values of axes that were params."""
+
+_RESULTS = ("chunks", "adopted")
+"""Folders of a cache that say that it has results."""
+
 _MOST_SETTLED = 100_000
 
 
@@ -83,7 +89,7 @@ class Lineage:
         options: Mapping[str, Any],
     ) -> None:
         self._history = history
-        self._root = Path(root)
+        self._root = Path(os.path.abspath(root))
         self._name = name
         self._policy = policy
         self._label = label
@@ -133,7 +139,11 @@ class Lineage:
         return found
 
     def _exists(self, cache_id: str) -> bool:
-        return os.path.exists(self._root / cache_id)
+        """Tell whether a cache has results: none where the function failed, or an adoption was cut short."""
+        folder = self._root / cache_id
+        if self._options.get("path_fn") is not None:  # they lie where the user wants them
+            return os.path.exists(folder)
+        return any(os.path.exists(folder / name) for name in _RESULTS)
 
     def _settle(self, cache: ChunkCache) -> None:
         if len(self._settled) >= _MOST_SETTLED:
@@ -156,7 +166,10 @@ class Lineage:
             Where the policy is ``"error"``, and other code has results for these params.
         """
         if found is not None and found.declared:
-            cache.adopt(found.cache_id)
+            try:
+                cache.adopt(found.cache_id)
+            except (CacheNotFoundError, MetadataError, SpecError):
+                pass  # deleted or damaged, or over other axes: then its results cannot count
         elif found is not None and self._label is None and self._policy != "recompute":
             self._tell(found.version, str(cache.miss_reason))
         self._settle(cache)
@@ -194,6 +207,7 @@ class Lineage:
         if found is None or not found.declared:
             return cache
         view = copy.copy(cache)
+        view.exclusive = view.warn_on_overlap = False
         view.set_identity(found.cache_id)
         view.cache_id = cache.cache_id
         return view
@@ -251,16 +265,20 @@ class Lineage:
         return Versions(sorted(listed, key=lambda version: version.current))
 
     def _described(self, version: Version, identity: FunctionIdentity, *, current: bool) -> CodeVersion:
+        diff = diff_of(version.source, identity.source, _short(version))
+        if not diff and not current:  # a constant was changed, say, of which no text is kept
+            diff = f"# {what_changed(version, identity, self._label)}"
         return CodeVersion(
             digest=str(version.record["digest"]),
             version=version.record.get("version"),
             name=version.name,
+            module=version.module,
             created_at=version.created_at,
             caches=tuple(sorted(version.caches)),
             points=0,
             bytes=0,
             source=version.source,
-            diff=diff_of(version.source, identity.source, _short(version)),
+            diff="" if current else diff,
             current=current,
         )
 
@@ -269,7 +287,7 @@ class Lineage:
         size = sum(_bytes_in(self._root / cache_id) for cache_id in version.caches)
         return dataclasses.replace(version, points=points, bytes=size)
 
-    def accept(self, version: CodeVersion, make: Callable[[dict[str, Any]], tuple[ChunkCache, dict[str, Any]]]) -> int:
+    def accept(self, version: CodeVersion, make: MakeCache) -> int:
         """Let the results of other code count for the current code, for all params.
 
         A kill in the middle leaves some params done and others not; repeating does the rest.

@@ -5,6 +5,8 @@ chunks are digests that are looked for in one listing of the folder (or each by 
 no name is computed where nothing is stored. What made a plan slow was objects and four ``stat`` calls per
 chunk, 97 µs in all, where a digest and a look into a set take 0.3. Cells of several candidates, chunks stored in
 part, and names of a user's own are counted one by one, as they must be: by manifests.
+
+Of a cache with several layers each is surveyed that way, and a point counts where reading would take it from.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy.typing as npt
 from chunk_memo.chunks import ChunkRef, ChunkStore, Part
 from chunk_memo.disk import files
 from chunk_memo.grid import IntArray
+from chunk_memo.layers import Layer, Request, View, walk
 from chunk_memo.naming import chunk_digests, which_of
 from chunk_memo.plan import MISSING, PARTIAL, STORED, Plan, PlanGroup
 from chunk_memo.selection import AxisCells, Cell, Cells
@@ -32,7 +35,7 @@ _Flags = npt.NDArray[np.bool_]
 _FEW_TIMES = 8
 """To list so many names costs as much as to look for one."""
 
-_NOT_YET, _NOTHING, _IN_PART, _LOST, _NEW = 0, 1, 2, 3, 4
+_NOT_YET, _NOTHING, _IN_PART, _LOST, _SUPERSEDED, _NEW = 0, 1, 2, 3, 4, 5
 """Why points miss; from the last on, that a value is new on the first axis, on the second …"""
 
 _REASONS = (
@@ -40,14 +43,16 @@ _REASONS = (
     "nothing is stored for these params",
     "the chunk is stored in part",
     "a damaged file was set aside",
+    "superseded by invalidate() or refresh",
 )
 
 
 def make_plan(
     cells: Cells,
     fresh: Mapping[str, Sequence[int]],
-    store: ChunkStore,
+    layers: Sequence[Layer],
     means: Callable[[], tuple[float | None, float | None]],
+    why: str | None = None,
 ) -> Plan:
     """Return what a run would read and run, and why.
 
@@ -57,10 +62,12 @@ def make_plan(
         The request, all of whose values have bins.
     fresh : mapping of str to sequence of int
         Axis name to positions in the request of values that had no bin before this plan.
-    store : ChunkStore
-        The cache's chunks.
+    layers : sequence of Layer
+        Where points may be stored, newest first; `cells` are those of the first.
     means : callable
         Returns mean seconds and bytes per stored point; called where some points are stored and some miss.
+    why : str, optional
+        Why nothing at all is stored, where that is known.
 
     Returns
     -------
@@ -69,15 +76,18 @@ def make_plan(
     """
     named = zip(cells.selection.order, cells.axes, strict=True)
     new = [axis.touched(fresh[name]) if name in fresh else np.zeros(len(axis), bool) for name, axis in named]
-    nothing = store.plain_places and not os.path.exists(store.folder.chunks)
+    stores = [layer.store for layer in layers]
+    nothing = all(store.plain_places and not os.path.exists(store.folder.chunks) for store in stores)
     survey = _Survey.of(cells)
-    if not nothing:
-        survey.look(cells, store)
+    if not nothing and len(layers) == 1:
+        survey.look(cells, stores[0])
+    elif not nothing:
+        survey.look_through(cells, layers)
     missing = survey.points - survey.stored
     states = np.where(survey.stored > 0, np.uint8(PARTIAL), np.uint8(MISSING))
     states[missing == 0] = STORED
     codes = np.full(len(states), _NOTHING, np.uint8) if nothing else _codes(cells, new, survey)
-    groups = tuple(_groups(cells, codes, missing, new))
+    groups = tuple(_groups(cells, codes, missing, new, why or _REASONS[_NOTHING]))
     seconds, size = means() if groups and not nothing else (None, None)
     if cells.ranking is not None:
         states, missing = states[cells.ranking], missing[cells.ranking]
@@ -97,6 +107,10 @@ class _Survey:
     """How many of them are stored."""
     lost: _Flags
     """Whether a file of the cell's chunk was set aside."""
+    superseded: _Flags
+    """Whether points are stored that do not count any more."""
+    held: dict[int, _Flags]
+    """Which points are stored of cells that were looked at one by one, and not found whole."""
 
     @classmethod
     def of(cls, cells: Cells) -> _Survey:
@@ -104,19 +118,47 @@ class _Survey:
         points = np.ones(1, np.intp)
         for axis in cells.axes:
             points = np.multiply.outer(points, axis.lengths).reshape(-1)
-        return cls(points, np.zeros(len(points), np.intp), np.zeros(len(points), bool))
+        none = np.zeros(len(points), bool)
+        return cls(points, np.zeros(len(points), np.intp), none, none.copy(), {})
 
-    def look(self, cells: Cells, store: ChunkStore) -> None:
+    def look_through(self, cells: Cells, layers: Sequence[Layer]) -> None:
+        """Count what is stored of each in any layer."""
+        request = Request(cells.selection)
+        home = View(layers[0], request, cells, [None] * len(cells.axes), {})
+        wanted = np.ones(request.shape, bool)
+        superseded = np.zeros(request.shape, bool)
+
+        def look(view: View, own: _Flags, hidden: _Flags | None) -> _Flags:
+            held, lost = _survey_of(view, own)
+            if view.layer.own and lost.any():
+                lost_points = np.zeros(request.shape, bool)
+                view.put(lost_points, view.over_points(lost))
+                self.lost |= home.per_cell(np.logical_or, home.of_points(lost_points))
+            if hidden is None:
+                return held
+            view.put(superseded, view.of_points(superseded) | (own & held & hidden))
+            return held & ~hidden
+
+        walk(layers, request, wanted, look)
+        self.stored += self.points - home.per_cell(np.add, home.of_points(wanted).astype(np.intp))
+        self.superseded |= home.per_cell(np.logical_or, home.of_points(wanted & superseded))
+
+    def look(self, cells: Cells, store: ChunkStore, wanted: _Flags | None = None) -> None:
         """Count what is stored of each, of new values too: files may have come without their layout."""
         quarantined = files.list_folder(store.folder.path / "quarantine")
         damaged = {name.partition(".")[0] for name in quarantined}
         left = np.ones(len(self.points), bool)
         if store.plain and not cells.bins.boxes:
             left = self._look_for_names(cells, store, damaged)
+        if wanted is not None:
+            left &= wanted
         for index in np.flatnonzero(left).tolist():
             cell = cells.in_grid_order(index)
             refs = _candidates(cell, cells, store)
-            self.stored[index] = _count(cell, refs, store)
+            held = _held_of(cell, refs, store)
+            self.stored[index] = cell.points if held is None else int(held.sum())
+            if held is not None:
+                self.held[index] = held
             self.lost[index] = any(ref.name in damaged for _, ref in refs)
 
     def _look_for_names(self, cells: Cells, store: ChunkStore, damaged: set[str]) -> _Flags:
@@ -142,6 +184,16 @@ class _Survey:
         self.lost[where] = lost
         left[where] = in_part & ~whole
         return left
+
+
+def _survey_of(view: View, own: _Flags) -> tuple[_Flags, _Flags]:
+    """Tell which points are stored in a layer, and which cells lost a file, of those that hold wanted points."""
+    survey = _Survey.of(view.cells)
+    survey.look(view.cells, view.layer.store, view.per_cell(np.logical_or, own))
+    held = view.over_points(survey.stored == survey.points)
+    for index, points in survey.held.items():
+        view.mark(held, index, np.flatnonzero(points))
+    return held, survey.lost
 
 
 def _product(flags: Sequence[_Flags]) -> _Flags:
@@ -195,7 +247,8 @@ def count_stored(cell: Cell, cells: Cells, store: ChunkStore) -> int:
     int
         Number of points.
     """
-    return _count(cell, _candidates(cell, cells, store), store)
+    held = _held_of(cell, _candidates(cell, cells, store), store)
+    return cell.points if held is None else int(held.sum())
 
 
 def _candidates(cell: Cell, cells: Cells, store: ChunkStore) -> list[tuple[tuple[int, ...], ChunkRef]]:
@@ -208,9 +261,10 @@ def _candidates(cell: Cell, cells: Cells, store: ChunkStore) -> list[tuple[tuple
     return refs
 
 
-def _count(cell: Cell, refs: Sequence[tuple[tuple[int, ...], ChunkRef]], store: ChunkStore) -> int:
+def _held_of(cell: Cell, refs: Sequence[tuple[tuple[int, ...], ChunkRef]], store: ChunkStore) -> _Flags | None:
+    """Tell which points of a cell are stored; None where all are."""
     if any(os.path.exists(path) for _, ref in refs for path in store.paths(ref)):
-        return cell.points
+        return None
     covered = np.zeros(cell.points, bool)
     for choice, ref in refs:
         parts = _parts(store, ref)
@@ -218,7 +272,7 @@ def _count(cell: Cell, refs: Sequence[tuple[tuple[int, ...], ChunkRef]], store: 
             wanted = _points(cell, choice, ref)
             for part in parts:
                 covered |= _held(part, wanted)
-    return int(covered.sum())
+    return covered
 
 
 def _parts(store: ChunkStore, ref: ChunkRef) -> list[Part]:
@@ -258,11 +312,12 @@ def _codes(cells: Cells, new: Sequence[_Flags], survey: _Survey) -> npt.NDArray[
     codes = codes.reshape(-1)
     codes[survey.lost] = _LOST
     codes[survey.stored > 0] = _IN_PART
+    codes[survey.superseded] = _SUPERSEDED
     return codes
 
 
 def _groups(
-    cells: Cells, codes: npt.NDArray[np.uint8], missing: IntArray, new: Sequence[_Flags]
+    cells: Cells, codes: npt.NDArray[np.uint8], missing: IntArray, new: Sequence[_Flags], nothing: str
 ) -> Iterator[PlanGroup]:
     """Iterate over the cells that miss points by reason, in the order in which the reasons first occur."""
     if cells.ranking is not None:
@@ -272,7 +327,9 @@ def _groups(
         if code == 255:
             continue
         chosen = (codes == code) & (missing > 0)
-        reason = _REASONS[code] if code < _NEW else _new(cells, code - _NEW, new[code - _NEW])
+        reason = nothing if code == _NOTHING else _REASONS[min(code, _SUPERSEDED)]
+        if code >= _NEW:
+            reason = _new(cells, code - _NEW, new[code - _NEW])
         yield PlanGroup(reason, int(chosen.sum()), int(missing[chosen].sum()))
 
 

@@ -11,12 +11,11 @@ nothing there) is left to the reader of whole requests, by returning None.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from chunk_memo.chunks import ChunkRef, ChunkStore
+from chunk_memo.chunks import ChunkStore
 from chunk_memo.disk import files
 from chunk_memo.disk.encoding import decode, decode_array
 from chunk_memo.grid import Axis, AxisBins, Bins, Grid
@@ -30,22 +29,29 @@ _MOST_PLACES = 1 << 16
 _MOST_CHUNKS = 4096
 
 
-@dataclass(slots=True, eq=False)
-class _Place:
-    """Where a value lies, as long as its axis is this one and has so many bins."""
+class _Place(NamedTuple):
+    """Where a value lies, as long as its axis has so many bins."""
 
-    axis: Axis
     bins: int
     number: int
     position: int
 
 
-@dataclass(slots=True, eq=False)
-class _Known:
+class _Known(NamedTuple):
     """A chunk that was asked for before."""
 
-    ref: ChunkRef
     path: str
+    identity: bytes
+    sizes: tuple[int, ...]
+    patterns: list[Pattern]
+
+
+class _Line(NamedTuple):
+    """An axis, its bins, and the places of values that were asked for before, by type and value."""
+
+    axis: Axis
+    table: AxisBins
+    places: dict[tuple[type, Any], _Place]
 
 
 class PointReader:
@@ -60,9 +66,12 @@ class PointReader:
     """
 
     def __init__(self, store: ChunkStore, patterns: Patterns) -> None:
-        self._store = store
+        self.store = store
         self._patterns = patterns
-        self._places: dict[tuple[str, type, Any], _Place] = {}
+        self._grid: Grid | None = None
+        self._bins: Bins | None = None
+        self._order: tuple[str, ...] = ()
+        self._lines: tuple[_Line, ...] = ()
         self._chunks: dict[tuple[Any, ...], _Known] = {}
 
     def read(self, bins: Bins, grid: Grid, values: Sequence[Any]) -> tuple[Any, int] | None:
@@ -85,46 +94,54 @@ class PointReader:
         """
         if bins.boxes:
             return None
-        places = []
-        for axis, value in zip(grid.axes, values, strict=True):
-            place = self._place(bins.of(axis.name), axis, value)
-            if place is None:
-                return None
-            places.append(place)
-        order = grid.order
-        known = self._known(bins, order, tuple([place.number for place in places]))
-        for pattern in self._patterns.of((order, known.ref.sizes)):
+        if grid is not self._grid or bins is not self._bins:
+            self._look_at(bins, grid)
+        numbers, positions = [], []
+        for line, value in zip(self._lines, values, strict=True):
+            place = line.places.get((type(value), value))
+            # Zeros are equal and yet two values; they are looked up each time.
+            if place is None or place.bins != len(line.table) or not value:
+                place = self._place(line, value)
+                if place is None:
+                    return None
+            numbers.append(place.number)
+            positions.append(place.position)
+        path, identity, sizes, patterns = self._known(bins, tuple(numbers))
+        for pattern in patterns:
             template = pattern.template
-            data = files.read_start(known.path, template.needed, template.size)
-            if data is not None and template.fits(data, known.ref.identity):
-                positions = [place.position for place in places]
-                return _output(pattern, data, known.ref.sizes, positions, order, values), template.size
+            data = files.read_start(path, template.needed, template.size)
+            if data is not None and template.fits(data, identity):
+                return _output(pattern, data, sizes, positions, self._order, values), template.size
         return None
 
-    def _place(self, table: AxisBins, axis: Axis, value: Any) -> _Place | None:
-        place = self._places.get((axis.name, type(value), value))
-        # Zeros are equal and yet two values; they are looked up each time.
-        if place is not None and place.axis is axis and place.bins == len(table) and value:
-            return place
+    def _look_at(self, bins: Bins, grid: Grid) -> None:
+        """Forget what was learned of another grid."""
+        self._grid, self._bins, self._order, self._chunks = grid, bins, grid.order, {}
+        self._lines = tuple(_Line(axis, bins.of(axis.name), {}) for axis in grid.axes)
+
+    def _place(self, line: _Line, value: Any) -> _Place | None:
+        axis, table, places = line
         key = canonical_bytes(value)
-        positions = table.positions(key) if key in axis.lookup else []
-        if len(positions) != 1:
+        found = table.positions(key) if key in axis.lookup else []
+        if len(found) != 1:
             return None
-        number = table.number_of(positions[0])
-        if len(self._places) >= _MOST_PLACES:
-            self._places.clear()
-        place = _Place(axis, len(table), number, positions[0] - int(table.starts[number]))
-        self._places[axis.name, type(value), value] = place
+        number = table.number_of(found[0])
+        if len(places) >= _MOST_PLACES:
+            places.clear()
+        place = _Place(len(table), number, found[0] - int(table.starts[number]))
+        places[type(value), value] = place
         return place
 
-    def _known(self, bins: Bins, order: tuple[str, ...], numbers: tuple[int, ...]) -> _Known:
-        known = self._chunks.get((order, self._store.spread, *numbers))
-        if known is None or known.ref.bins is not bins:
-            ref = self._store.ref(order, numbers, bins)
-            known = _Known(ref, self._store.paths(ref)[0])
+    def _known(self, bins: Bins, numbers: tuple[int, ...]) -> _Known:
+        key = (self.store.spread, numbers)
+        known = self._chunks.get(key)
+        if known is None:
+            ref = self.store.ref(self._order, numbers, bins)
+            patterns = self._patterns.of((self._order, ref.sizes))
             if len(self._chunks) >= _MOST_CHUNKS:
                 self._chunks.clear()
-            self._chunks[order, self._store.spread, *numbers] = known
+            known = _Known(self.store.paths(ref)[0], ref.identity, ref.sizes, patterns)
+            self._chunks[key] = known
         return known
 
 
@@ -144,6 +161,9 @@ def _output(
     row = 0
     for size, position in zip(sizes, positions, strict=True):
         row = row * size + position
+    if pattern.single is not None:
+        dtype, shape, offset, step = pattern.single
+        return np.ndarray(shape, dtype, data, offset + row * step).copy()
     outputs = {}
     for name, form, tree, sources in pattern.rows:
         arrays: dict[str, np.ndarray[Any, Any]] = {}

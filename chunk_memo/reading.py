@@ -1,26 +1,32 @@
-"""Reading cells: whole chunks first, then parts, and what neither holds.
+"""Reading cells: whole chunks first, then parts, and what neither holds; in one layer, or in several.
 
 Nothing is looked up before it is opened: a complete file that is not there is a miss, and only then are parts
 listed. A part that vanishes in between means that somebody folded it, so the complete file is tried again.
+
+A request of several layers is read from the newest one as if there were no other, and only what that lacks is
+looked for in the next (:func:`read_layers`).
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from chunk_memo.chunks import ChunkRef, ChunkStore, Part
 from chunk_memo.grid import Bins, IntArray
-from chunk_memo.outputs import Block, Collector
-from chunk_memo.regions import Patterns, RegionReader
-from chunk_memo.selection import Cell, Cells
+from chunk_memo.layers import Asked, Layer, Request, View, moved_cell, pinned_cell, walk
+from chunk_memo.outputs import Block, Collector, Column
+from chunk_memo.placing import RegionPlace
+from chunk_memo.regions import Patterns, RegionReader, Sink
+from chunk_memo.selection import Cell, Cells, Run
 from chunk_memo.tasks import Missing
 
-__all__ = ["Reader", "Reading"]
+__all__ = ["Reader", "Reading", "read_layers"]
 
 _TRIES = 3
 """How often a part that vanished sends a reader back to the complete file."""
@@ -40,6 +46,8 @@ class Reading:
     """Number of distinct points asked for."""
     plan_seconds: float = 0.0
     """Seconds spent before the first file was opened."""
+    settled: bool = False
+    """Whether the bins of other processes were looked for a moment before."""
     cached_points: int = 0
     """Number of distinct points read."""
     bytes_read: int = 0
@@ -91,6 +99,8 @@ class Reader:
         Names of the axes in axis order.
     learn : callable, optional
         Called with each block read.
+    takes_whole : callable, optional
+        Tells whether one output for all points of a cell serves the request; it does by default.
     """
 
     def __init__(
@@ -99,11 +109,13 @@ class Reader:
         bins: Bins,
         order: tuple[str, ...],
         learn: Callable[[Block], None] | None = None,
+        takes_whole: Callable[[Cell], bool] | None = None,
     ) -> None:
         self._store = store
         self._bins = bins
         self._order = order
         self._learn = learn
+        self._takes_whole = takes_whole
 
     def ref(self, cell: Cell, choice: tuple[int, ...]) -> ChunkRef:
         """Return one of the chunks that may hold a cell.
@@ -142,17 +154,21 @@ class Reader:
         choices = cell.candidates(self._bins, self._order)
         return [_Candidate(cell, choice, self.ref(cell, choice)) for choice in choices]
 
-    def read_all(self, cells: Cells, collector: Collector | None, patterns: Patterns) -> Reading:
+    def read_all(
+        self, cells: Cells, collector: Sink | None, patterns: Patterns, asked: Asked | None = None
+    ) -> Reading:
         """Read what is stored of a request: by regions where that can be, else cell by cell.
 
         Parameters
         ----------
         cells : Cells
             The request.
-        collector : Collector or None
+        collector : Sink or None
             Takes the outputs. With None nothing is decoded: files are opened and their manifests checked.
         patterns : Patterns
             What is known of the cache's files.
+        asked : Asked, optional
+            Which cells are to be read; all of them, and whole, by default.
 
         Returns
         -------
@@ -161,15 +177,22 @@ class Reader:
         """
         reading = Reading()
         alone = collector is None or collector.by_chunk or not self._order
+        for rank, points in asked.parts if asked is not None else ():
+            self.read(rank, cells.at(rank), collector, reading, points)
         if collector is None or alone or not (self._store.plain and cells.simple):
-            for rank, cell in enumerate(cells):
+            chosen: Iterable[tuple[int, Cell]] = enumerate(cells)
+            if asked is not None:
+                chosen = ((rank, cells.at(rank)) for rank in np.flatnonzero(asked.whole).tolist())
+            for rank, cell in chosen:
                 self.read(rank, cell, collector, reading)
             return reading
         regions = RegionReader(self._store, self._bins, self._order, collector, patterns, self._learn)
-        found = regions.read(cells)
-        reading.total_chunks = reading.cached_chunks = found.chunks
-        reading.total_points = reading.cached_points = found.points
-        reading.bytes_read = found.nbytes
+        found = regions.read(cells, None if asked is None else asked.whole)
+        reading.total_chunks += found.chunks
+        reading.cached_chunks += found.chunks
+        reading.total_points += found.points
+        reading.cached_points += found.points
+        reading.bytes_read += found.nbytes
         for rank in found.left:
             self.read(rank, cells.at(rank), collector, reading)
         for rank in found.absent:
@@ -180,7 +203,9 @@ class Reader:
         reading.missing.sort(key=operator.itemgetter(0))
         return reading
 
-    def read(self, rank: int, cell: Cell, collector: Collector | None, reading: Reading) -> None:
+    def read(
+        self, rank: int, cell: Cell, collector: Sink | None, reading: Reading, points: IntArray | None = None
+    ) -> None:
         """Read what is stored of one cell.
 
         Parameters
@@ -189,26 +214,29 @@ class Reader:
             Its rank in the request.
         cell : Cell
             The cell.
-        collector : Collector or None
+        collector : Sink or None
             Takes the outputs. With None nothing is decoded: files are opened and their manifests checked.
         reading : Reading
             Takes note of what was found.
+        points : ndarray of intp, optional
+            Row-major positions in the cell of the points wanted; all of them by default.
         """
+        wanted = cell.points if points is None else len(points)
         reading.total_chunks += 1
-        reading.total_points += cell.points
+        reading.total_points += wanted
         candidates = self._candidates(cell)
         pieces: list[_Piece] = []
         for _ in range(_TRIES):
-            if self._read_complete(rank, candidates, collector, reading):
+            if self._read_complete(rank, candidates, collector, reading, points):
                 return
             try:
-                pieces = self._find_parts(candidates)
+                pieces = self._find_parts(candidates, points)
                 break
             except FileNotFoundError:
                 continue
         found = sum(len(piece.points) for piece in pieces)
         # Parts are removed once the complete file is there: what they lack now, it may have.
-        if found < cell.points and self._read_complete(rank, candidates, collector, reading):
+        if found < wanted and self._read_complete(rank, candidates, collector, reading, points):
             return
         for piece in pieces:
             reading.bytes_read += piece.part.nbytes
@@ -216,21 +244,30 @@ class Reader:
                 self._learned(piece.part.block)
                 collector.add(rank, cell, piece.part.block.taken(piece.rows), piece.points)
         reading.cached_points += found
-        if found == cell.points:
+        if found == wanted:
             reading.cached_chunks += 1
             return
         reading.partial_chunks += found > 0
-        missing = np.ones(cell.points, bool)
+        missing = ~_covered(cell, points)
         for piece in pieces:
             missing[piece.points] = False
-        reading.missing.append((rank, cell, np.flatnonzero(missing) if found else None))
+        reading.missing.append((rank, cell, None if missing.all() else np.flatnonzero(missing)))
 
     def _learned(self, block: Block) -> None:
         if self._learn is not None:
             self._learn(block)
 
+    def _serves(self, cell: Cell, points: IntArray | None) -> bool:
+        """Tell whether one output for all points of a cell can be taken."""
+        return points is None and (self._takes_whole is None or self._takes_whole(cell))
+
     def _read_complete(
-        self, rank: int, candidates: list[_Candidate], collector: Collector | None, reading: Reading
+        self,
+        rank: int,
+        candidates: list[_Candidate],
+        collector: Sink | None,
+        reading: Reading,
+        points: IntArray | None,
     ) -> bool:
         for candidate in candidates:
             ref, cell = candidate.ref, candidate.cell
@@ -238,34 +275,47 @@ class Reader:
             if chunk is None:
                 continue
             with chunk:
+                opaque = chunk.constant["kind"] == "opaque"
+                if opaque and not self._serves(cell, points):
+                    continue
                 if collector is not None:
                     block = self._store.block(ref, chunk, candidate.positions())
                     if block is None:
                         continue
                     self._learned(block)
-                    collector.add(rank, cell, block)
-                elif chunk.constant["kind"] == "opaque" and cell.points < ref.points:
+                    collector.add(rank, cell, block if points is None else block.taken(points), points)
+                elif opaque and cell.points < ref.points:
                     continue
                 reading.bytes_read += chunk.nbytes
             reading.cached_chunks += 1
-            reading.cached_points += cell.points
+            reading.cached_points += cell.points if points is None else len(points)
             return True
         return False
 
-    def _find_parts(self, candidates: list[_Candidate]) -> list[_Piece]:
+    def _find_parts(self, candidates: list[_Candidate], points: IntArray | None) -> list[_Piece]:
         """Read parts; return what each holds of the cell that those before it do not."""
         pieces = []
-        covered = np.zeros(candidates[0].cell.points, bool)
+        covered = _covered(candidates[0].cell, points)
         for candidate in candidates:
             parts = self._store.parts(candidate.ref)
             wanted = candidate.points() if parts else None
             for part in parts:
+                if part.block.kind == "opaque" and not self._serves(candidate.cell, points):
+                    continue
                 rows = _rows_of(part, wanted)
                 take = np.flatnonzero((rows >= 0) & ~covered)
                 if len(take):
                     covered[take] = True
                     pieces.append(_Piece(part, rows[take], take))
         return pieces
+
+
+def _covered(cell: Cell, points: IntArray | None) -> npt.NDArray[np.bool_]:
+    """Tell which points of a cell nobody wants."""
+    covered = np.full(cell.points, points is not None)
+    if points is not None:
+        covered[points] = False
+    return covered
 
 
 def _rows_of(part: Part, wanted: Any) -> IntArray:
@@ -277,3 +327,173 @@ def _rows_of(part: Part, wanted: Any) -> IntArray:
     place = np.minimum(np.searchsorted(points[order], wanted), len(points) - 1)
     rows: IntArray = order[place]
     return np.where(points[rows] == wanted, rows, -1)
+
+
+# --- several layers ------------------------------------------------------------------------------------------
+
+
+def read_layers(
+    layers: Sequence[Layer],
+    cells: Cells,
+    collector: Collector | None,
+    learn: Callable[[Block], None] | None = None,
+) -> Reading:
+    """Read what is stored of a request in any layer.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        The layers, newest first.
+    cells : Cells
+        The request, as the first of them has it.
+    collector : Collector or None
+        Takes the outputs. With None nothing is decoded: files are opened and their manifests checked.
+    learn : callable, optional
+        Called with each block of the cache's own layers.
+
+    Returns
+    -------
+    Reading
+        What was found and what was not; missing are points that no layer holds, in cells of the first.
+    """
+    top, *others = layers
+    reader = Reader(top.store, cells.bins, cells.selection.order, learn)
+    reading = reader.read_all(cells, collector, top.patterns)
+    if not others or not reading.missing:
+        return reading
+    request = Request(cells.selection)
+    home = View(top, request, cells, [None] * len(cells.axes), {})
+    wanted = np.ones(request.shape, bool)
+    if reading.cached_points:
+        wanted[...] = False
+        own = home.of_points(wanted)
+        for rank, _, points in reading.missing:
+            home.mark(own, home.index_of(rank), points)
+        home.put(wanted, own)
+
+    def look(view: View, local: _Flags, hidden: _Flags | None) -> _Flags:
+        asked = local if hidden is None else local & ~hidden
+        left = _read_view(view, home, asked, collector, learn, reading)
+        return asked & ~left
+
+    walk([layer for layer in others if not layer.hidden], request, wanted, look)
+    left = home.left(home.of_points(wanted)) if wanted.any() else ()
+    reading.missing = sorted(left, key=operator.itemgetter(0))
+    reading.cached_points = reading.total_points - int(wanted.sum())
+    reading.partial_chunks = sum(points is not None for _, _, points in reading.missing)
+    reading.cached_chunks = reading.total_chunks - len(reading.missing)
+    return reading
+
+
+_Flags = npt.NDArray[np.bool_]
+
+
+def _read_view(
+    view: View,
+    home: View,
+    wanted: _Flags,
+    collector: Collector | None,
+    learn: Callable[[Block], None] | None,
+    reading: Reading,
+) -> _Flags:
+    """Read the points of one layer that are wanted; return those that were not found."""
+    left = np.zeros_like(wanted)
+    if not wanted.any():
+        return left
+    alike = view.layer.own and view.straight
+    sink = None if collector is None else collector if alike else _Moving(collector, view, home)
+    takes_whole = None if alike else lambda cell: home.same_cell(view.numbers_of(cell)) is not None
+    known = learn if view.layer.own else None
+    reader = Reader(view.layer.store, view.cells.bins, view.cells.selection.order, known, takes_whole)
+    found = reader.read_all(view.cells, sink, view.layer.patterns, view.asked(wanted))
+    for rank, _, points in found.missing:
+        view.mark(left, view.index_of(rank), points)
+    reading.bytes_read += found.bytes_read
+    return left
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Moving:
+    """Moves outputs of another layer's cells to where the request has them."""
+
+    collector: Collector
+    view: View
+    """What was asked of the layer."""
+    home: View
+    """What was asked of the layer that the request's cells belong to."""
+
+    @property
+    def by_chunk(self) -> bool:
+        """Whether an entry is kept for each cell of the request."""
+        return self.collector.by_chunk
+
+    def add(self, rank: int, cell: Cell, block: Block, points: IntArray | None = None) -> None:
+        """Take a block of one of the layer's cells."""
+        if block.kind == "opaque":
+            index = self.home.same_cell(self.view.numbers_of(cell))
+            assert index is not None
+            self.collector.add(self.home.rank_of(index), self.home.cells.in_grid_order(index), block)
+        elif self.by_chunk:
+            self._add_by_chunk(cell, block, points)
+        else:
+            self.collector.add(rank, self.view.in_request(cell), block, points)
+
+    def _add_by_chunk(self, cell: Cell, block: Block, points: IntArray | None) -> None:
+        """Hand each cell of the request what the block holds of it."""
+        where = self.home.where(self.view.numbers_of(cell))
+        shape = tuple(len(cells) for cells, _ in where)
+        rows = np.arange(block.count) if points is None else points
+        at = np.unravel_index(rows, shape) if shape else ()
+        along = [cells[i] for (cells, _), i in zip(where, at, strict=True)]
+        within = [places[i] for (_, places), i in zip(where, at, strict=True)]
+        indices = np.ravel_multi_index(along, self.home.counts) if along else np.zeros(1, np.intp)
+        for index in np.unique(indices).tolist():
+            chosen = np.flatnonzero(indices == index)
+            own = self.home.cells.in_grid_order(index)
+            places = [positions[chosen] for positions in within]
+            flat = np.ravel_multi_index(places, own.shape) if places else np.zeros(1, np.intp)
+            self.collector.add(self.home.rank_of(index), own, block.taken(chosen), flat)
+
+    def add_region(self, place: RegionPlace, kind: str, columns: Mapping[Any, Column]) -> bool:
+        """Take the outputs of many chunks at once, where these stand together in the request, too."""
+        runs: list[Run] = []
+        ranges: list[tuple[int, int]] = []
+        own = iter(zip(place.runs, place.ranges, self.view.kept, strict=True))
+        for axis in range(len(self.view.ends)):
+            if axis in self.view.pinned:
+                runs.append(Run(0, [0], 1, 0, pinned_cell(self.view.pinned[axis])))
+                ranges.append((0, 1))
+                continue
+            run, (start, stop), kept = next(own)
+            moved = run if kept is None else _moved_run(run, kept, start, stop)
+            if moved is None:
+                return False
+            runs.append(moved)
+            ranges.append((start, stop))
+        return self.collector.add_region(RegionPlace(runs, ranges), kind, self._widened(columns))
+
+    def _widened(self, columns: Mapping[Any, Column]) -> Mapping[Any, Column]:
+        """Give arrays two dimensions of length one, chunks and points, for each axis that the layer lacks."""
+        axes = len(self.view.ends)
+        lacking = [*self.view.pinned, *(axes + axis for axis in self.view.pinned)]
+        if not lacking:
+            return columns
+        return {
+            name: Column(
+                column.form,
+                column.tree,
+                {label: np.expand_dims(array, tuple(lacking)) for label, array in column.arrays.items()},
+                True,
+            )
+            for name, column in columns.items()
+        }
+
+
+def _moved_run(run: Run, kept: IntArray, start: int, stop: int) -> Run | None:
+    """Return a run of a request for some values as one of the request for all; None where it falls apart."""
+    if run.cell is not None:
+        return Run(run.first, run.numbers, run.size, run.start, moved_cell(run.cell, kept))
+    low, high = run.start + start * run.size, run.start + stop * run.size
+    if int(kept[high - 1]) - int(kept[low]) != high - 1 - low:
+        return None
+    return Run(run.first, run.numbers, run.size, int(kept[low]) - start * run.size)

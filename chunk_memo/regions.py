@@ -15,9 +15,9 @@ from __future__ import annotations
 import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +26,13 @@ from chunk_memo.chunks import ChunkRef, ChunkStore
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.batches import LONGEST, Batch, Template
 from chunk_memo.errors import ChunkMemoError
-from chunk_memo.grid import Bins
+from chunk_memo.grid import Bins, IntArray
 from chunk_memo.identity import from_jsonable
-from chunk_memo.outputs import Block, Collector, Column, PointCoords
+from chunk_memo.outputs import Block, Column, PointCoords
 from chunk_memo.placing import RegionPlace
-from chunk_memo.selection import Cells, Run
+from chunk_memo.selection import Cell, Cells, Run
 
-__all__ = ["Found", "Named", "Pattern", "Patterns", "RegionReader", "pattern_of"]
+__all__ = ["Found", "Named", "Pattern", "Patterns", "RegionReader", "Sink", "pattern_of"]
 
 _SLAB = 8192
 """So many chunks are named at once."""
@@ -43,8 +43,8 @@ _MOST_NAMED = 2 * _SLAB
 _MOST_PATTERNS = 8
 """So many templates of one shape are tried before the rest is read one by one."""
 
-_MANY = 32
-"""Above so many absent files the folder is listed once, rather than each looked up again."""
+_CHEAPER = 256
+"""So many names are listed in the time that it takes to look for one chunk in all places."""
 
 Ranges = list[tuple[int, int]]
 Source = tuple[str, np.dtype[Any], tuple[int, ...], int, int]
@@ -67,6 +67,9 @@ class Pattern:
     """For each axis of the reader its place in the file; None where they are the same."""
     rows: Sequence[tuple[Any, str, Any, Sequence[Source]]]
     """The columns again, with what one row of each of their arrays is."""
+    single: tuple[np.dtype[Any], tuple[int, ...], int, int] | None
+    """Where outputs are one array of plain numbers: dtype and shape of a result of one point, where the first
+    begins in a file, and the bytes from each to the next."""
 
     def values(self, batch: Batch, count: int) -> dict[Any, Column]:
         """Return the columns of the files read last, chunks in the first dimension, axes in the reader's order.
@@ -205,7 +208,21 @@ def pattern_of(data: bytes, ref: ChunkRef) -> Pattern | None:
         return None
     rows = [(n, form, tree, _sources(where, template, len(names))) for n, form, tree, where in columns]
     turn = None if names == ref.order else tuple(names.index(name) for name in ref.order)
-    return Pattern(template, constant["kind"], columns, turn, rows)
+    single = _single(constant["kind"], columns, template, len(names))
+    return Pattern(template, constant["kind"], columns, turn, rows, single)
+
+
+def _single(
+    kind: str, columns: Sequence[tuple[Any, str, Any, dict[str, str]]], template: Template, axes: int
+) -> tuple[np.dtype[Any], tuple[int, ...], int, int] | None:
+    if kind not in ("grid", "flat") or len(columns) != 1:
+        return None
+    ((_, form, tree, where),) = columns
+    if form != "array" or set(tree) != {"k", "a"} or tree["k"] != "whole":
+        return None
+    extent = template.extents[where[tree["a"]]]
+    trailing = extent.shape[axes:]
+    return extent.dtype, (1,) * axes + trailing, extent.offset, math.prod(trailing) * extent.dtype.itemsize
 
 
 def _sources(where: dict[str, str], template: Template, axes: int) -> list[Source]:
@@ -256,6 +273,47 @@ class _Slab:
         return RegionPlace(self.runs, self.ranges)
 
 
+class Sink(Protocol):
+    """What takes outputs: the collector of a request, or what stands before it for another layer's cells."""
+
+    @property
+    def by_chunk(self) -> bool:
+        """Whether an entry is kept for each cell."""
+
+    def add(self, rank: int, cell: Cell, block: Block, points: IntArray | None = None) -> None:
+        """Take a block.
+
+        Parameters
+        ----------
+        rank : int
+            The cell's rank in the request.
+        cell : Cell
+            The cell.
+        block : Block
+            Outputs, one row per point of the cell or per point listed.
+        points : ndarray of intp, optional
+            Row-major positions in the cell of the block's rows; all of them by default.
+        """
+
+    def add_region(self, place: RegionPlace, kind: str, columns: Mapping[Any, Column]) -> bool:
+        """Take the outputs of many chunks at once, where that can be.
+
+        Parameters
+        ----------
+        place : RegionPlace
+            Where they go.
+        kind : str
+            Their kind.
+        columns : mapping
+            The columns; the leading dimensions of their arrays are those of the place.
+
+        Returns
+        -------
+        bool
+            Whether they were taken; where not, nothing was, and each chunk is to be added alone.
+        """
+
+
 class RegionReader:
     """Reads the regions of one request.
 
@@ -267,7 +325,7 @@ class RegionReader:
         The bins that cells refer to.
     order : tuple of str
         Names of the axes in axis order.
-    collector : Collector
+    collector : Sink
         Takes the outputs.
     patterns : Patterns
         What is known of the cache's files.
@@ -280,7 +338,7 @@ class RegionReader:
         store: ChunkStore,
         bins: Bins,
         order: tuple[str, ...],
-        collector: Collector,
+        collector: Sink,
         patterns: Patterns,
         learn: Callable[[Block], None] | None = None,
     ) -> None:
@@ -295,13 +353,15 @@ class RegionReader:
         self._listed: frozenset[str] | None = None
         self.found = Found()
 
-    def read(self, cells: Cells) -> Found:
+    def read(self, cells: Cells, wanted: npt.NDArray[np.bool_] | None = None) -> Found:
         """Read all regions of a request.
 
         Parameters
         ----------
         cells : Cells
             The request; each value has one bin, and no chunks were named one by one.
+        wanted : ndarray of bool, optional
+            For each cell whether it is to be read; all are by default.
 
         Returns
         -------
@@ -312,22 +372,22 @@ class RegionReader:
         try:
             for runs in itertools.product(*(axis.runs() for axis in cells.axes)):
                 for ranges, _, _ in _split([len(run) for run in runs], _SLAB):
-                    self._read_slab(self._slab(runs, ranges, shape))
+                    ranks = _ranks(runs, ranges, shape)
+                    todo = np.ones(len(ranks), bool) if wanted is None else wanted[ranks]
+                    if todo.any():
+                        self._read_slab(self._slab(runs, ranges, ranks), todo)
         finally:
             for batch in self._batches.values():
                 batch.leave()
             self._batches = {}
         return self.found
 
-    def _slab(self, runs: Sequence[Run], ranges: Ranges, shape: tuple[int, ...]) -> _Slab:
+    def _slab(self, runs: Sequence[Run], ranges: Ranges, ranks: _Numbers) -> _Slab:
         numbers = [run.numbers[start:stop] for run, (start, stop) in zip(runs, ranges, strict=True)]
         chunks = self._patterns.named(self._store, self._order, numbers, self._bins)
-        spans = (np.arange(r.first + a, r.first + b) for r, (a, b) in zip(runs, ranges, strict=True))
-        ranks = np.ravel_multi_index(np.ix_(*spans), shape).reshape(-1) if runs else np.zeros(1, np.intp)
         return _Slab(runs, ranges, chunks, ranks)
 
-    def _read_slab(self, slab: _Slab) -> None:
-        todo = np.ones(len(slab.ranks), bool)
+    def _read_slab(self, slab: _Slab, todo: npt.NDArray[np.bool_]) -> None:
         gone = self._read_paths(slab, slab.chunks.usual, todo)
         if gone.any():
             here = self._present(slab, np.flatnonzero(gone))
@@ -343,17 +403,16 @@ class RegionReader:
     def _present(self, slab: _Slab, rows: _Numbers) -> npt.NDArray[np.bool_]:
         """Tell of which chunks, whose file is not in its usual place, something may be stored all the same."""
         here = np.zeros(len(slab.ranks), bool)
-        if self._listed is None and len(rows) > _MANY:
-            self._listed = self._store.folder.listed()
+        if self._listed is None:
+            stored = self._store.folder.stored(_CHEAPER * len(rows))
+            self._listed = None if stored is None else frozenset().union(*stored)
         if self._listed is None:
             here[rows] = True
         else:
             here[rows] = [slab.chunks.names[row] in self._listed for row in rows.tolist()]
         return here
 
-    def _read_paths(
-        self, slab: _Slab, paths: list[str], todo: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.bool_]:
+    def _read_paths(self, slab: _Slab, paths: list[str], todo: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Read what is still to be read at these paths, and strike it off; return which files are not there."""
         gone = np.zeros(len(paths), bool)
         sizes = tuple(run.size if run.cell is None else self._size_of(n, run) for n, run in enumerate(slab.runs))
@@ -474,6 +533,12 @@ class RegionReader:
             for name, column in columns.items()
         }
         return self._collector.add_region(place, pattern.kind, chosen)
+
+
+def _ranks(runs: Sequence[Run], ranges: Ranges, shape: tuple[int, ...]) -> _Numbers:
+    """Return the ranks in the request of some chunks of a region."""
+    spans = (np.arange(r.first + a, r.first + b) for r, (a, b) in zip(runs, ranges, strict=True))
+    return np.ravel_multi_index(np.ix_(*spans), shape).reshape(-1) if runs else np.zeros(1, np.intp)
 
 
 def _first_block(pattern: Pattern, columns: dict[Any, Column], slot: int, axes: int) -> Block:

@@ -14,14 +14,14 @@ for the names; else the newer one.
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from chunk_memo import catalog
 from chunk_memo.disk import files
@@ -47,13 +47,16 @@ __all__ = [
     "code_of",
     "diff_of",
     "identity_of",
+    "of_module",
     "params_of",
     "predecessor",
     "what_changed",
 ]
 
+_Versioned = TypeVar("_Versioned", "Version", "CodeVersion")
+
 Code = tuple[str, ...]
-"""What stands for the code in an identity: ``("code", digest)``, or ``("version", text)`` where that was given."""
+"""What stands for the code in an identity: ``("code", digest)``, or ``("version", text)`` where one is given."""
 
 
 def code_of(name: str, digest: str, version: str | None) -> Code:
@@ -133,7 +136,15 @@ class Version:
     @property
     def parts(self) -> tuple[Part, ...]:
         """What the code consisted of."""
-        return tuple(Part(**part) for part in self.record.get("parts") or ())
+        try:
+            return tuple(Part(**part) for part in self.record.get("parts") or ())
+        except TypeError:  # of a later version of the library
+            return ()
+
+    @property
+    def module(self) -> str:
+        """The module that defined it when its first results were stored."""
+        return str(self.record.get("module"))
 
     @property
     def source(self) -> str | None:
@@ -152,19 +163,21 @@ class History:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self._root = Path(root)
+        self._root = Path(os.path.abspath(root))
+        self._lock = threading.RLock()
         self._seen: dict[str, tuple[str, Code] | None] = {}
         self._versions: dict[tuple[str, Code], Version] = {}
 
     def refresh(self) -> None:
         """Take in the caches that came since the last look, and drop those that went."""
-        names = set(files.list_folder(self._root))
-        for gone in self._seen.keys() - names:
-            self.drop(gone)
-        for name in sorted(names - self._seen.keys()):
-            metadata = catalog.described(self._root, name)
-            if metadata is not None:
-                self._seen[name] = self._take_in(name, metadata)
+        with self._lock:
+            names = set(files.list_folder(self._root))
+            for gone in self._seen.keys() - names:
+                self.drop(gone)
+            for name in sorted(names - self._seen.keys()):
+                found = catalog.function_of(self._root, name)
+                if found is not None:
+                    self._seen[name] = self._take_in(name, *found)
 
     def drop(self, cache_id: str) -> None:
         """Forget a cache.
@@ -174,17 +187,15 @@ class History:
         cache_id : str
             The cache.
         """
-        key = self._seen.pop(cache_id, None)
-        version = self._versions.get(key) if key else None
-        if key and version is not None:
-            version.caches.discard(cache_id)
-            if not version.caches:
-                del self._versions[key]
+        with self._lock:
+            key = self._seen.pop(cache_id, None)
+            version = self._versions.get(key) if key else None
+            if key and version is not None:
+                version.caches.discard(cache_id)
+                if not version.caches:
+                    del self._versions[key]
 
-    def _take_in(self, cache_id: str, metadata: Mapping[str, Any]) -> tuple[str, Code] | None:
-        record = metadata["metadata"].get("function")
-        if not isinstance(record, Mapping):
-            return None
+    def _take_in(self, cache_id: str, record: Mapping[str, Any], created_at: str) -> tuple[str, Code] | None:
         try:
             name, digest = str(record["name"]), str(record["digest"])
             key = name, code_of(name, digest, record["version"])
@@ -194,7 +205,7 @@ class History:
         version = self._versions.get(key)
         if version is None or at < version.recorded_at:
             known = version or Version(*key, record, at, "")
-            version = Version(*key, record, at, metadata["created_at"], known.caches, known.shapes)
+            version = Version(*key, record, at, created_at, known.caches, known.shapes)
             self._versions[key] = version
         version.caches.add(cache_id)
         version.shapes.add(shape)
@@ -214,7 +225,8 @@ class History:
             The versions that have caches.
         """
         wanted = set(names)
-        found = [version for version in self._versions.values() if version.name in wanted]
+        with self._lock:
+            found = [version for version in self._versions.values() if version.name in wanted]
         return sorted(found, key=lambda version: (version.recorded_at, version.code))
 
 
@@ -423,15 +435,45 @@ def predecessor(
     others = [version for version in reversed(versions) if (version.name, version.code) != (name, code)]
     older = [version for version in others if version.recorded_at < min(current, default=math.inf)]
     alike = [version for version in older if _is_same_text(version, name, identity, evolution)]
+    others, older = ([*of_module(line, identity.module)] for line in (others, older))
     for line in (alike, older):
         for version, cache_id in _declared(line, name, params, evolution):
             if exists(cache_id):
                 return Predecessor(version, cache_id, True)
     for version in others:
-        cache_id = _cache_id(version, params)
-        if version.name == name and exists(cache_id):
-            return Predecessor(version, cache_id, False)
+        for _, before in _leading(version, params, evolution):
+            cache_id = _cache_id(version, before)
+            if exists(cache_id):
+                return Predecessor(version, cache_id, False)
     return None
+
+
+def _leading(
+    version: Version, params: Mapping[str, Any], evolution: Evolution
+) -> list[tuple[frozenset[str], dict[str, Any]]]:
+    """Return params as a version had them, for each set of names that it has caches for."""
+    shapes = [(shape, evolution.backward(params, shape)) for shape in sorted(version.shapes, key=sorted)]
+    return [(shape, before) for shape, before in shapes if before is not None]
+
+
+def of_module(versions: Sequence[_Versioned], module: str) -> Sequence[_Versioned]:
+    """Return the versions that a module defined; all where there is none, because the function was moved.
+
+    Functions of two modules may have one name, and results of one must not be taken for those of the other.
+
+    Parameters
+    ----------
+    versions : sequence
+        Versions.
+    module : str
+        The module.
+
+    Returns
+    -------
+    sequence
+        Those of the module, or all.
+    """
+    return [version for version in versions if version.module == module] or versions
 
 
 def _cache_id(version: Version, params: Mapping[str, Any]) -> str:
@@ -446,8 +488,7 @@ def _declared(
     for version in older if evolution else ():
         if version.name == name and shape in version.shapes:
             return
-        leading = [(there, evolution.backward(params, there)) for there in sorted(version.shapes, key=sorted)]
-        found = [(there, before) for there, before in leading if before is not None]
+        found = _leading(version, params, evolution)
         if not found:
             return
         for _, before in found:
@@ -481,6 +522,8 @@ class CodeVersion:
     """the ``version=`` that it had"""
     name: str
     """the function's name"""
+    module: str
+    """the module that defined it then"""
     created_at: str
     """when its first results were stored: ISO 8601, UTC"""
     caches: tuple[str, ...]
@@ -560,7 +603,7 @@ class Versions(Sequence[CodeVersion]):
         lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
         return "\n".join(lines) if len(self) else "no results yet"
 
-    def chosen(self, which: CodeVersion | str | int | None) -> CodeVersion:
+    def chosen(self, which: CodeVersion | str | int | None, module: str = "") -> CodeVersion:
         """Return the version that is meant.
 
         Parameters
@@ -568,6 +611,8 @@ class Versions(Sequence[CodeVersion]):
         which : CodeVersion, str, int or None
             A version, its digest or ``version=`` or the start of its digest, its number, or None for the newest
             that is not current.
+        module : str, optional
+            With None the newest of this module is meant, where there is one.
 
         Returns
         -------
@@ -579,16 +624,16 @@ class Versions(Sequence[CodeVersion]):
         SpecError
             Where none, or more than one, is meant.
         """
-        found = self._meant(which)
+        found = self._meant(which, module)
         if len(found) == 1:
             return found[0]
         shown = [each.version or each.digest[:8] for each in found or self]
         what = "there is no other version" if which is None else f"{which!r} names {len(found)} versions"
         raise SpecError(f"{what}, expected one of {shown}; versions() lists them")
 
-    def _meant(self, which: CodeVersion | str | int | None) -> list[CodeVersion]:
+    def _meant(self, which: Any, module: str) -> Sequence[CodeVersion]:
         if which is None:
-            return [each for each in self if not each.current][-1:]
+            return of_module([each for each in self if not each.current], module)[-1:]
         if isinstance(which, int):
             return [self[which]] if -len(self) <= which < len(self) else []
         if isinstance(which, CodeVersion):
@@ -617,6 +662,8 @@ def diff_of(old: str | None, new: str | None, label: str) -> str:
     """
     if old is None or new is None:
         return ""
+    import difflib  # for the few who look at versions
+
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), label, "now", lineterm="")
     return "\n".join(lines)
 

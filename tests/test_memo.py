@@ -452,7 +452,7 @@ def test_a_version_needs_no_look_at_the_code(tmp_path: Path) -> None:
 
 
 def test_wrappers_are_seen_through(tmp_path: Path) -> None:
-    """``functools.wraps`` keeps name, signature and identity; the wrapper itself runs."""
+    """``functools.wraps`` keeps name and signature; the wrapper itself runs, and its code counts, too."""
     calls = []
 
     def noted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -465,7 +465,8 @@ def test_wrappers_are_seen_through(tmp_path: Path) -> None:
 
     assert 6 == executed(memo(tmp_path).cache()(noted(scaled))())
     assert [1, 1, 1] == calls
-    assert 0 == executed(memo(tmp_path).cache()(scaled)())
+    assert 0 == executed(memo(tmp_path).cache()(noted(scaled))())
+    assert 6 == executed(memo(tmp_path).cache()(scaled)())
 
 
 # --- the wrapper -------------------------------------------------------------------------------------------

@@ -350,5 +350,5 @@ def test_a_plan_of_cells_alone(tmp_path: Path) -> None:
     def refused() -> tuple[float | None, float | None]:
         raise AssertionError("means were asked for")
 
-    plan = make_plan(Cells(cache.selection(), bins), {}, cache._state.store, refused)
+    plan = make_plan(Cells(cache.selection(), bins), {}, cache._state.layers.all, refused)
     assert (["nothing is stored for these params"], 2) == ([g.reason for g in plan.groups], plan.executed_points)

@@ -47,6 +47,7 @@ class SweepMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.roots = [self.folder / "a", self.folder / "b"]
         self.stored: list[set[Key]] = [set(), set()]
+        self.superseded: set[str] = set()
         self.calls: list[Point] = []
         self.vectorize = False
         self.damaged: dict[Path, int] = {}
@@ -209,14 +210,40 @@ class SweepMachine(RuleBasedStateMachine):
                 target.unlink(missing_ok=True)
                 shutil.copy(source, target)
                 self.damaged.pop(target, None)
-        self.stored[0] |= self.stored[1]
+        self.stored[0] |= {key for key in self.stored[1] if not self.is_superseded(key)}
+
+    def is_superseded(self, key: Key) -> bool:
+        """Whether what others stored of a point counts no more here."""
+        return any(key[1].startswith(f"({scale}, ") for scale in self.superseded)
+
+    @rule()
+    def start_over(self) -> None:
+        """Nothing that is stored for some params counts any more; files copied in later do not, either."""
+        for folder in self.roots[0].iterdir() if self.roots[0].exists() else ():
+            cache = ChunkCache.load_from_cache(self.roots[0], folder.name)
+            scale = repr(cache.params["scale"])
+            if scale == repr(self.scale):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DamageWarning)
+                    generation = cache.invalidate()
+                if generation:
+                    self.superseded.add(scale)
+                self.stored[0] = {key for key in self.stored[0] if not key[1].startswith(f"({scale}, ")}
+        self.renew()
+
+    @rule()
+    def collect_garbage(self) -> None:
+        """Files that no request needs are deleted."""
+        for folder in self.roots[0].iterdir() if self.roots[0].exists() else ():
+            ChunkCache.load_from_cache(self.roots[0], folder.name).gc(grace=0, quarantine=True)
 
     def points_by_file(self) -> dict[Path, set[Key]]:
         """Return the points in each intact file."""
         found = {}
         for folder in self.roots[0].iterdir() if self.roots[0].exists() else ():
             cache = ChunkCache.load_from_cache(self.roots[0], folder.name)
-            for path in set(folder.glob("chunks/**/*.h5")) - set(self.damaged):
+            outdated = set(cache.superseded_files())
+            for path in set(folder.glob("chunks/**/*.h5")) - set(self.damaged) - outdated:
                 payload = cache.load_payload(path)
                 assert payload is not None
                 scale = cache.params["scale"]

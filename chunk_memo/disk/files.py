@@ -580,9 +580,7 @@ def read_start(path: str, count: int, size: int) -> bytes | None:
         return None
 
 
-def read_each(
-    folder: str, names: Iterable[str], places: Iterable[Sequence[memoryview]], size: int
-) -> list[int]:
+def read_each(folder: str, names: Iterable[str], places: Iterable[Sequence[memoryview]], size: int) -> list[int]:
     """Read the starts of many small files, each with one read.
 
     They are opened relative to their folder, whose path is then walked once and not for each of them.

@@ -109,7 +109,7 @@ class Superseded:
     generation: int
     """The generation, from 1 on."""
     axes: Mapping[str, Sequence[Any]] | None
-    """Values of some axes, whose product with all values of the others is meant; every point where there are none."""
+    """Values of some axes, whose product with all values of the others is meant; None for every point."""
     namespace: str = ""
     """The version of the cache."""
     created_at: int = field(default=0, compare=False)
@@ -297,7 +297,10 @@ class Records:
         """
         name = record.path
         document = {"created_at": record.created_at or time.time_ns(), "record": record.to_json()}
-        files.commit(self._folder / name, [sealed(document)], syncer)
+        if name in self._adopted or name in self._superseded:
+            syncer.committed(self._folder / name)  # whoever wrote it
+        else:
+            files.commit(self._folder / name, [sealed(document)], syncer)
         syncer.flush()
         if isinstance(record, Adopted):
             self._adopted.setdefault(name, record)
