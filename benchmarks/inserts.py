@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,8 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bare import chunk_files, write_files
-from benchmarks.grids import GRID, Shape, cleared, filled, sweep_over, through_call
+from benchmarks.grids import GRID, Shape, filled, sweep_over, through_call
 from benchmarks.report import Job, Section, measured
 from benchmarks.timing import Against, Case
 
@@ -62,22 +62,27 @@ def insert(folder: Path, shape: Shape, chunk: Shape, where: str, *, anew: bool, 
     anew : bool
         Whether a new instance declares the value in its place, or a call extends the cache of the old one.
     durability : {"fast", "full"}
-        Whether files are synced, ours and the bare ones. Only what is not synced has a bound: how long a disk
-        takes to sync the new points' files says nothing about the rest, and swings by more than the rest takes.
+        Whether files are synced. Only what is not synced has a bound: how long a disk takes to sync the new
+        points' files says nothing about the rest, and swings by more than the rest takes.
 
     Returns
     -------
     Case
-        What the call costs less the bare writing of the new points' files, against the warm read of what was
-        there.
+        What the call costs less computing and storing as many points of an open cache that holds next to
+        nothing, against the warm read of what was there.
     """
     lengths = (shape[0] * 137 // 1000, shape[0] * 4 // 10) if where == "ragged bins" else ()
-    root, bare = folder / "cache", folder / "bare"
+    root = folder / "cache"
     stored = _stored(shape[0])
     sweep = _grown(root, lengths, shape, chunk, durability=durability)
     through_call(sweep)
     new = _places(shape, chunk, boundary=where == "at a boundary")
-    files, size = -(-shape[1] // chunk[1]), chunk_files(root)[0].stat().st_size
+    alone = filled(folder / "alone", (1, shape[1]), (1, chunk[1]), x=[-1], durability=durability)
+    others = itertools.count()
+
+    def elsewhere() -> None:
+        _, diagnostics = alone(x=next(others), extend_cache=True)
+        assert diagnostics.executed_points == shape[1]
 
     def inserted() -> None:
         value = next(new)
@@ -101,8 +106,7 @@ def insert(folder: Path, shape: Shape, chunk: Shape, where: str, *, anew: bool, 
                 allowance=_NEW_INSTANCE if anew else 0.0,
             ),
         ),
-        cleared(bare),
-        less=partial(write_files, bare, files, size, sync=durability == "full"),
+        less=elsewhere,
     )
 
 
@@ -119,5 +123,8 @@ def run(folder: Path, quick: bool) -> Section:
     synced = partial(insert, shape=shape, chunk=chunk, where="inside a bin", anew=True, durability="full")
     jobs.append(Job(synced, 3 if quick else 9))
     section = measured(TITLE, jobs, folder)
-    note = "Less the bare writing of as many files as the new points need; synced only where a row says so."
+    note = (
+        "Less what computing and storing the new points costs in an open cache that holds next to nothing else;"
+        " synced only where a row says so."
+    )
     return replace(section, body=f"{section.body}\n\n{note}")
