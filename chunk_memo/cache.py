@@ -614,7 +614,7 @@ class ChunkCache:
 
     def _bins(self) -> Bins:
         state = self._state
-        if not state.ready:
+        if not state.ready or state.folder.records.outdated:
             with state.lock:
                 state.layers.refresh()
                 state.ready = True

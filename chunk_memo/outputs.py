@@ -1077,6 +1077,8 @@ def _numbers(values: list[Any]) -> Array | None:
         return _stacked(values)
     if not all(issubclass(cls, int | float | complex | np.number | np.bool_) for cls in types):
         return None
+    if 0 < sum(issubclass(cls, bool | np.bool_) for cls in types) < len(types):
+        return None  # among numbers, True would become 1
     array = np.asarray(values)
     if array.dtype.kind not in "biufc":
         return None

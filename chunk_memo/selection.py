@@ -160,7 +160,7 @@ def _by_value(axis: Axis, argument: Any) -> tuple[tuple[Any, ...], Sequence[byte
 
 def _read(axis: Axis, argument: Any) -> list[Any]:
     """Read an axis argument as one value or as several; never both."""
-    value = normalize(argument)
+    value = normalize(argument[()] if isinstance(argument, np.ndarray) and not argument.ndim else argument)
     several = _several(value)
     if several is None:
         return [value]

@@ -545,3 +545,21 @@ def test_a_subclass_is_reached_by_naming_it(make: Made) -> None:
     assert ["A.run", "A.step"] == [part.name for part in identify_function(run).parts]
     named = identify_function(run, depends_on=[run.__globals__["B"]])
     assert "B.step" in [part.name for part in named.parts]
+
+
+def test_what_making_a_class_registers_is_no_state(make: Made) -> None:
+    """A list of subclasses that the base class fills counts, with the classes in it."""
+    text = (
+        "class Base:\n"
+        "    known = []\n\n"
+        "    def __init_subclass__(cls):\n"
+        "        Base.known.append(cls)\n\n\n"
+        "class Part(Base):\n"
+        "    rate = 1\n\n\n"
+        "def f(x):\n"
+        "    return x * sum(part.rate for part in Base.known)\n"
+    )
+    first = identify_function(make({"main.py": text, "__init__.py": ""}))
+    assert () == first.state
+    edited_text = text.replace("rate = 1", "rate = 2")
+    assert first.digest != identify_function(make({"main.py": edited_text, "__init__.py": ""})).digest

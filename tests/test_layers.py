@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from test_warm_path import snapshot
 from workers import ENVIRONMENT
 
-from chunk_memo import CacheNotFoundError, ChunkCache, DamageWarning, SpecError, run, run_streaming
+from chunk_memo import CacheNotFoundError, ChunkCache, ChunkMemo, DamageWarning, SpecError, run, run_streaming
 from chunk_memo.disk.sealing import digest_of_text, sealed, text_of
 from chunk_memo.errors import FormatVersionError
 from chunk_memo.layers import GcReport
@@ -849,3 +849,32 @@ def test_two_processes_refresh_at_once(tmp_path: Path) -> None:
     assert 0 == points
     assert min(output) >= 1000
     assert opened(tmp_path, "new").generation >= 10
+
+
+def test_another_object_of_this_process_sees_at_once_what_was_superseded(tmp_path: Path) -> None:
+    """Two memos over one root, both warm: what one computes anew, the other returns, for a point and for all."""
+    factor = [1]
+
+    def opened() -> Any:
+        memo = ChunkMemo(tmp_path, {"x": 2}, {"x": [1, 2, 3, 4]}, verbose=0, durability="fast")
+        return memo.cache(version="1", name="scaled")(lambda x: np.array([factor[0] * value for value in x]))
+
+    one, other = opened(), opened()
+    assert [1, 2, 3, 4] == one()[0].tolist() == other()[0].tolist()
+    assert 2 == other(x=2)[0].item()
+    factor[0] = 10
+    one(x=2, refresh=True)
+    assert 20 == other(x=2)[0].item()
+    assert [1, 20, 3, 4] == other()[0].tolist()
+    one.invalidate(x=3)
+    assert [1, 20, 30, 4] == other()[0].tolist()
+    assert 0 == one()[1].executed_points
+
+
+def test_truth_values_among_numbers_stay_what_they_are(tmp_path: Path) -> None:
+    """One output per point: True beside 1 is returned as a list, which keeps both."""
+    memo = ChunkMemo(tmp_path, {"x": 2}, {"x": [0, 1, 2]}, verbose=0, durability="fast")
+    mixed = [1, 2.5, True]
+    pick = memo.cache(vectorize=True, version="1", name="pick")(lambda x: mixed[x])
+    output, _ = pick(x=[2, 0])
+    assert [bool, int] == [type(value) for value in output]

@@ -901,3 +901,10 @@ def test_auto_load_keeps_the_axis_order_on_disk(tmp_path: Path) -> None:
     run(load(tmp_path, axis_values=AXES, axis_order=["y", "x"]), swapped)
     assert ("y", "x") == load(tmp_path).axis_order == load(tmp_path, axis_values=AXES).axis_order
     assert ("x", "y") == load(tmp_path, axis_values=AXES, axis_order=["x", "y"]).axis_order
+
+
+def test_an_array_without_dimensions_is_one_value(tmp_path: Path) -> None:
+    """A 0-d array asks for the value that it holds."""
+    memo = ChunkMemo(tmp_path, axis_values={"x": [1, 2]}, verbose=0)
+    double = memo.cache()(lambda x: [2 * value for value in x])
+    assert [4] == double(x=np.array(2))[0]

@@ -827,3 +827,20 @@ def check_warm_and_cold(sweep: Sweep, asked: list[dict[str, Any]], sizes: tuple[
                 direct = np.stack([np.asarray(output) for output in direct]).astype(cold.dtype)
                 cold = cold.reshape(direct.shape)
             assert alike(direct, cold)
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_one_stored_row_of_a_frame(tmp_path: Path, library: Any) -> None:
+    """A warm call for one point of a decorated function that returns frames gives a frame of one row."""
+    memo = ChunkMemo(tmp_path, {"x": 2}, {"x": [1, 2, 3, 4, 5]}, verbose=0)
+
+    @memo.cache()
+    def f(x: list[int]) -> Any:
+        return library.DataFrame({"x": x, "word": ["z" * value for value in x]})
+
+    f()
+    expected = f(x=[3])[0]
+    for _ in range(2):
+        output, diagnostics = f(x=3)
+        assert diagnostics.executed_points == 0
+        assert expected.equals(output)

@@ -157,6 +157,10 @@ class Superseded:
         return f"superseded/{self.generation}-{digest_of_text(text_of(self.to_json()))}.json"
 
 
+_written: dict[str, int] = {}
+"""How many records this process wrote into each folder: several objects may stand for one cache."""
+
+
 class Records:
     """The records of one cache.
 
@@ -172,6 +176,13 @@ class Records:
         self._superseded: dict[str, Superseded] = {}
         self._unread: dict[str, Superseded] = {}
         self._passed_over: set[str] = set()
+        self._key = os.fspath(folder)
+        self._seen = _written.get(self._key, 0)
+
+    @property
+    def outdated(self) -> bool:
+        """Whether another object of this process has written a record since the folder was listed."""
+        return _written.get(self._key, 0) != self._seen
 
     @property
     def adopted(self) -> tuple[Adopted, ...]:
@@ -215,6 +226,7 @@ class Records:
             Where a later version of the library wrote one.
         """
         again = False
+        self._seen = _written.get(self._key, 0)
         self._unread.clear()
         for name in names:
             if name in self._adopted or name in self._superseded or name in self._passed_over:
@@ -301,6 +313,7 @@ class Records:
             syncer.committed(self._folder / name)  # whoever wrote it
         else:
             files.commit(self._folder / name, [sealed(document)], syncer)
+            _written[self._key] = _written.get(self._key, 0) + 1
         syncer.flush()
         if isinstance(record, Adopted):
             self._adopted.setdefault(name, record)

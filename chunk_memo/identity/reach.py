@@ -67,6 +67,9 @@ _OF_THE_MODULE: Final = frozenset(
 )
 """Globals that say where code lies, which is no part of its identity."""
 
+_AT_CREATION: Final = frozenset({"__init_subclass__", "__set_name__"})
+"""Methods that run when a class is made: what they change is there before the first call, and is no state."""
+
 _CONTAINERS: Final = (list, dict, set, deque, bytearray, np.ndarray)
 
 
@@ -330,7 +333,8 @@ class Reach:
         code, names = self._written(node, function)
         if not self.project.has_function(function):
             names = Names()  # another package's function counts by its code, and reaches its own package
-        self._note_state(function, names)
+        if function.__name__ not in _AT_CREATION:
+            self._note_state(function, names)
         held = [
             self._held_value(node, function.__defaults__, "defaults", ("defaults", id(function))),
             self._held_value(node, function.__kwdefaults__, "keyword defaults", ("keywords", id(function))),
