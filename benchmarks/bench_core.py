@@ -9,6 +9,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.extensions import one_more_value
+from benchmarks.identity import check, digest
 from benchmarks.inserts import insert
 from benchmarks.points import one_point
 from benchmarks.reads import warm_read
@@ -66,3 +67,15 @@ def test_insert(benchmark: BenchmarkFixture, tmp_path: Path, where: str, anew: b
 def test_one_more_value(benchmark: BenchmarkFixture, tmp_path: Path, way: str) -> None:
     """A cache that grew by many values, one by one, grows by one more."""
     assert run(benchmark, one_more_value(tmp_path, few=2, many=30), way) is not None
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("files", [1, 3])
+def test_digest(benchmark: BenchmarkFixture, tmp_path: Path, files: int, way: str) -> None:
+    """The identity of a function covers all that it reaches; the case asserts it."""
+    assert run(benchmark, digest(tmp_path, 10, files), way)
+
+
+def test_check(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """A function of which nothing has changed is seen to be unchanged."""
+    assert run(benchmark, check(tmp_path, 10, 3), "ours")

@@ -511,8 +511,9 @@ class AxisBins:
         """Pack the keys that were added one by one, so that a long row can be packed behind them."""
         if not isinstance(keys, PackedKeys) or not self._rows.tail or self._more:
             return
-        head = joined(self._rows.head, PackedKeys(b"".join(self._rows.tail)))
-        if all(_can_join(keys, PackedKeys(key)) for key in self._rows.tail) and isinstance(head, PackedKeys):
+        tail = keys.alike(self._rows.tail)
+        head = None if tail is None else joined(self._rows.head, tail)
+        if isinstance(head, PackedKeys):
             self._rows = _Rows(head, self.values, [], [])
             self._in_head = index_of(head)
             self._in_tail = {}  # after the other, so that each key is always found
@@ -762,9 +763,7 @@ class AxisBins:
         starts, head = self.starts, self._rows.head
         if not isinstance(head, PackedKeys) or bool((starts[numbers] >= len(head)).any()):
             return [b"".join(self.keys_of(number)) for number in numbers.tolist()]
-        data, width = head.data, len(head.data) // len(head)
-        spans = zip((starts[numbers] * width).tolist(), (starts[numbers + 1] * width).tolist(), strict=True)
-        return [data[start:end] for start, end in spans]
+        return head.spans(starts[numbers], starts[numbers + 1])
 
 
 _BATCH = 1 << 16

@@ -1,7 +1,8 @@
 """Names of chunks, many at a time: the digest of a cache and one bin per axis, for products of bins.
 
-A name takes 0.3 µs as long as what the chunks of a row share is joined once, and no object is made for a
-chunk. Whoever needs more than the name of a chunk asks :meth:`ChunkStore.ref`, which costs ten times that.
+A name takes 0.2 µs: what is digested is put together as one array of bytes, a row for each chunk, since joining
+two bytes objects for each would take as long as their digest. Whoever needs more than the name of a chunk asks
+:meth:`ChunkStore.ref`, which costs ten times that.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence, Set
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -88,13 +90,26 @@ def which_of(
     ranks = _ranks(order)
     shape = [len(numbers[rank]) for rank in ranks]
     found = [np.zeros(math.prod(shape), bool) for _ in sets]
-    asked = [(names, flags) for names, flags in zip(sets, found, strict=True) if names]
+    asked = [(names, _beginnings(names), flags) for names, flags in zip(sets, found, strict=True) if names]
     at = 0
     for batch in _batches(prefix, order, numbers, bins):
-        for names, flags in asked:
-            flags[at : at + len(batch)] = np.fromiter(map(names.__contains__, batch), bool, len(batch))
+        begins = np.frombuffer(b"".join(batch), np.uint32)[::4] & _MASK
+        for names, beginnings, flags in asked:
+            places = np.flatnonzero(beginnings[begins])  # most that are not there are left out here
+            chosen = map(batch.__getitem__, places.tolist())
+            flags[at + places] = np.fromiter(map(names.__contains__, chosen), bool, len(places))
         at += len(batch)
     return [flags.reshape(shape).transpose(np.argsort(ranks)) for flags in found]
+
+
+_MASK = (1 << 22) - 1
+
+
+def _beginnings(names: Set[bytes]) -> npt.NDArray[np.bool_]:
+    """Return a table of the bits that digests begin with; it lies in the processor's cache, as no set does."""
+    table = np.zeros(_MASK + 1, bool)
+    table[np.frombuffer(b"".join(names), np.uint32)[::4] & _MASK] = True
+    return table
 
 
 def _ranks(order: Sequence[str]) -> list[int]:
@@ -115,13 +130,35 @@ def _batches(
     heads = map(b"".join, itertools.product([prefix], *(_marks(axis, chosen, bins) for axis, chosen in outer)))
     step = max(1, _BATCH // max(1, len(last[1])))
     while rows := list(itertools.islice(heads, step)):
+        before = _as_rows(rows)
         for at in range(0, len(last[1]), _BATCH):
-            tails = _marks(last[0], last[1][at : at + _BATCH], bins)
-            yield [digest(head + tail) for head in rows for tail in tails]
+            tails = _mark_rows(last[0], last[1][at : at + _BATCH], bins)
+            length = before.shape[1]
+            named = np.empty((len(before), len(tails), length + tails.shape[1]), np.uint8)
+            named[:, :, :length] = before[:, np.newaxis]
+            named[:, :, length:] = tails
+            yield list(map(digest, _as_bytes(named)))
 
 
 def _marks(axis: str, numbers: IntArray, bins: Bins) -> list[bytes]:
     """Return what bins of an axis add to the names of their chunks."""
-    text = canonical_bytes(axis)
-    digests = bins.of(axis).first_digests(numbers).tobytes()
-    return [text + digests[at : at + 16] for at in range(0, len(digests), 16)]
+    return _as_bytes(_mark_rows(axis, numbers, bins))
+
+
+def _mark_rows(axis: str, numbers: IntArray, bins: Bins) -> npt.NDArray[np.uint8]:
+    """Return the same as rows of bytes."""
+    text = np.frombuffer(canonical_bytes(axis), np.uint8)
+    digests = bins.of(axis).first_digests(numbers)
+    return np.concatenate([np.broadcast_to(text, (len(digests), len(text))), digests], axis=1)
+
+
+def _as_rows(texts: Sequence[bytes]) -> npt.NDArray[np.uint8]:
+    """Return bytes objects of one length as the rows of an array."""
+    return np.frombuffer(b"".join(texts), np.uint8).reshape(len(texts), -1)
+
+
+def _as_bytes(rows: npt.NDArray[np.uint8]) -> list[bytes]:
+    """Return the rows of an array, its last axis, as bytes objects."""
+    whole: npt.NDArray[Any] = rows.view(np.dtype((np.void, rows.shape[-1])))
+    found: list[bytes] = whole.reshape(-1).tolist()
+    return found

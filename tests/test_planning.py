@@ -20,7 +20,17 @@ from chunk_memo.disk import files
 from chunk_memo.disk.layouts import Folder, Groups, Layout
 from chunk_memo.grid import AxisBins, Bins, make_axis
 from chunk_memo.identity import canonical_many
-from chunk_memo.keys import PackedKeys, first_positions, index_of, joined, keys_of_values, locate, take
+from chunk_memo.keys import (
+    PackedKeys,
+    PackedTexts,
+    first_positions,
+    index_of,
+    joined,
+    keys_of_values,
+    locate,
+    packed_texts,
+    take,
+)
 from chunk_memo.naming import chunk_digests, chunk_names
 from chunk_memo.plan import MISSING, PARTIAL, STORED, Plan
 from chunk_memo.planning import count_stored, make_plan
@@ -33,9 +43,19 @@ numbers = st.lists(st.integers(-9, 9), min_size=1, max_size=8, unique=True)
 steps = st.tuples(numbers, numbers, st.integers(1, 3), st.integers(1, 3))
 
 
+words = st.lists(st.text("abü€", max_size=20), min_size=1, max_size=8, unique=True)
+
+
 def pack(keys: Sequence[bytes]) -> PackedKeys:
     """Return keys of ints packed, however few."""
     return PackedKeys(b"".join(keys))
+
+
+def texts(values: Sequence[str]) -> PackedTexts:
+    """Return keys of texts packed, however few."""
+    packed = packed_texts(values)
+    assert packed is not None
+    return packed
 
 
 def sweep(root: Path, xs: list[int], ys: list[int], sizes: tuple[int, int], **options: Any) -> Any:
@@ -183,6 +203,40 @@ class TestPlan:
         assert 1 == diagnostics.executed_points
         assert 0 == cache(values).slice(x=[3, 2, 3]).plan().executed_points
 
+    def test_one_long_axis_of_texts(self, tmp_path: Path) -> None:
+        """So is one of texts, of which single ones come later, and then many."""
+        values = [f"sample {n}" for n in range(MANY)]
+
+        def cache(values: list[str]) -> ChunkCache:
+            return ChunkCache(tmp_path, "some", axis_values={"x": values}, chunk_spec={"x": 1000}, verbose=0)
+
+        def lengths(x: list[str]) -> np.ndarray:
+            return np.asarray([len(value) for value in x])
+
+        assert MANY == run(cache(values), lengths)[1].executed_points
+        wider = cache([*values[:70], "ü" * 300, *values[70:]])
+        assert (1, MANY) == (wider.plan().executed_points, wider.plan().cached_points)
+        output, diagnostics = run(wider, lengths)
+        assert ([9, 300, 9], 1) == (output[69:72].tolist(), diagnostics.executed_points)
+        more = cache([*values, *(f"other {n}" for n in range(MANY))])
+        assert MANY == run(more, lengths)[1].executed_points
+        assert 0 == cache([*values[::-1], "other 7"]).plan().executed_points
+
+    def test_a_printed_status_has_no_source(self, tmp_path: Path) -> None:
+        """Nobody reads the source of all functions there; it is among the metadata all the same."""
+        memo = ChunkMemo(tmp_path, {"x": 1}, {"x": [1]}, verbose=0, durability="fast")
+
+        def f(x: list[int]) -> np.ndarray:
+            return np.multiply.outer(x, 2.0)
+
+        function = memo.cache(name="f")(f)
+        function()
+        status = function.cache_status()
+        assert "np.multiply.outer" in status["metadata"]["function"]["source"]
+        assert status["metadata"]["function"]["parts"]
+        assert "'name': 'f'" in repr(status)
+        assert not [word for word in ("np.multiply", "'source':", "'parts':") if word in repr(status)]
+
     def test_a_generator_is_walked_once(self, tmp_path: Path) -> None:
         """Values that can be walked once only are asked of the status as any others."""
         cache = ChunkCache(tmp_path, "some", axis_values={"x": [1]}, chunk_spec={"x": 1}, verbose=0)
@@ -237,6 +291,39 @@ class TestKeys:
         places = list(range(0, len(values), 2))
         assert keys[::2] == list(take(packed, places)) == list(packed[::2])
 
+    @pytest.mark.parametrize("colliding", [False, True])
+    @given(words, st.lists(st.text("abü€", max_size=3), max_size=8))
+    def test_index_of_texts(self, colliding: bool, values: list[str], asked: list[str]) -> None:
+        """So are texts, also where all hashes are alike."""
+        keys, wanted = canonical_many(values), canonical_many(asked)
+        with pytest.MonkeyPatch.context() as patch:
+            if colliding:
+                patch.setattr(PackedTexts, "bits", property(lambda self: np.zeros(len(self), np.uint64)))
+            packed, more = texts(values), texts(asked)
+            assert keys == list(packed) == [packed[place] for place in range(len(keys))]
+            assert len(keys) == len(packed)
+            expected = [values.index(value) if value in values else -1 for value in asked]
+            index = index_of(packed)
+            assert expected == locate(index, wanted).tolist() == locate(index, more).tolist()
+            assert [place >= 0 for place in expected] == [key in index for key in wanted]
+            assert [False] * 4 == [key in index for key in canonical_many([1.0, 1, None, "a" * 300])]
+            assert list(range(len(values))) == locate(index, texts(values)).tolist()
+            assert list(reversed(range(len(values)))) == locate(index, texts(values[::-1])).tolist()
+            assert first_positions(packed) is None
+            assert keys[::2] == list(packed.taken(np.arange(0, len(keys), 2))) == list(packed[::2])
+            assert keys[1:3] == list(packed[1:3])
+            both = joined(packed, wanted)
+            assert ([*keys, *wanted], True) == (list(both), isinstance(both, PackedTexts))
+            assert [*keys, *wanted] == list(joined(packed, more))
+            twice = first_positions(texts([*values, *values[::-1]]))
+            assert twice is not None
+            assert list(range(len(values))) == twice.tolist()
+
+    def test_long_texts_are_not_packed(self) -> None:
+        """Nor are lone surrogates, nor is a text that comes behind packed ones and is long."""
+        assert packed_texts(["a", "b" * 255]) is packed_texts(["\ud800"]) is None
+        assert [*canonical_many(["a", "b" * 255])] == list(joined(texts(["a"]), canonical_many(["b" * 255])))
+
     @given(st.lists(st.integers(-3, 3) | st.sampled_from([float("nan"), 0.0, -0.0]), min_size=1))
     def test_first_positions(self, values: list[Any]) -> None:
         """The first of equal values is found, in packed keys and others."""
@@ -262,6 +349,10 @@ class TestKeys:
             more = joined(packed, canonical_many([-5 if type(values[0]) is int else -5.0]))
             assert isinstance(more, PackedKeys)
         assert canonical_many([*range(MANY), 0.5]) == keys_of_values([*range(MANY), 0.5])
+        words = [str(n) for n in range(70_000)]
+        assert isinstance(keys_of_values(words), PackedTexts)
+        assert canonical_many(words) == list(keys_of_values(words))
+        assert len(words) - 7 == locate(index_of(keys_of_values(words)), keys_of_values(words[::-1]))[6]
 
     def test_duplicates_of_a_long_axis_collapse(self) -> None:
         """The first of each stays, in order."""
@@ -270,7 +361,7 @@ class TestKeys:
         assert [0, MANY] == [axis.lookup[key] for key in canonical_many([MANY, 0])]
 
 
-def grouped(data: st.DataObject, values: list[int]) -> list[list[int]]:
+def grouped(data: st.DataObject, values: list[Any]) -> list[list[Any]]:
     """Return values cut into groups."""
     cuts = sorted(data.draw(st.sets(st.integers(1, max(1, len(values) - 1)))) & set(range(1, len(values))))
     return [values[a:b] for a, b in itertools.pairwise([0, *cuts, len(values)])]
@@ -303,6 +394,25 @@ class TestBins:
             axis = make_axis("s", list(range(-10, 11)))
             assert single.unbound(axis).tolist() == one.unbound(axis).tolist()
             assert single.overlapping == one.overlapping
+
+    @given(st.lists(st.tuples(words, st.booleans()), min_size=1, max_size=4), st.data())
+    def test_extend_by_texts(self, rows: list[tuple[list[str], bool]], data: st.DataObject) -> None:
+        """So it is with texts."""
+        bulk, single = AxisBins(), AxisBins()
+        for values, packed in rows:
+            groups: list[list[Any]] = grouped(data, values)
+            keys = texts(values) if packed else canonical_many(values)
+            found = bulk.extend(values, keys, [len(group) for group in groups])
+            assert [single.add(group, canonical_many(group)) for group in groups] == found.tolist()
+        assert (single.values, list(single.keys)) == (bulk.values, list(bulk.keys))
+        count = range(len(single))
+        assert [single.keys_of(n) for n in count] == [bulk.keys_of(n) for n in count]
+        assert [single.digests(n)[0] for n in count] == [
+            row.tobytes() for row in bulk.first_digests(np.arange(len(bulk)))
+        ]
+        every = [*single.values, "nowhere"]
+        asked = canonical_many(every)
+        assert single.locate(asked).tolist() == bulk.locate(texts(every)).tolist() == bulk.locate(asked).tolist()
 
     @given(st.lists(st.integers() | st.floats() | st.text() | st.none() | st.booleans(), min_size=1), st.data())
     def test_rows_in_json(self, values: list[Any], data: st.DataObject) -> None:

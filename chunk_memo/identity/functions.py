@@ -236,7 +236,7 @@ def identify(
     root = _root(func, reach)
     others = [_depended(each, reach) for each in depends_on]
     top = _together(root, others) if others else root
-    reach.follow()
+    reach.follow(top)
     digests, resolve = digests_from(top)
     watch = Watch(reach.record, {*reach.state, *reach.fixed})
 
@@ -244,6 +244,7 @@ def identify(
         kept = reach.standing_for({*watch.state} - {*reach.state}, resolve)
         return identify(func, encoder_of, depends_on, kept, warn=warn)
 
+    named = functools.cache(_by_name)
     reached = sorted((each for each in digests if each is root or each is not top), key=reach.rank)
     changing = {*reach.state}
     plainest = root if root.basis else next(iter(root.targets()))
@@ -258,7 +259,7 @@ def identify(
         plainest.basis,
         _source(reached, main),
         (*_compiled(reached, main), *notes),
-        tuple(part for each in reached for part in _parts(each, changing)),
+        tuple(part for each in reached for part in _parts(each, changing, named)),
         tuple(sorted(reach.outside)),
         tuple(sorted({*reach.state.values()})),
         _Current(watch, again),
@@ -405,12 +406,12 @@ def _owner(func: Any, reach: Reach) -> bytes:
 # --- what people are told ------------------------------------------------------------------------
 
 
-def _parts(node: Node, state: set[Hashable]) -> Iterator[Part]:
+def _parts(node: Node, state: set[Hashable], named: Resolve) -> Iterator[Part]:
     if node.kind != "bound function":
-        data = (node.outline or node.encode)(_by_name)
+        data = (node.outline or node.encode)(named)
         yield Part(node.kind, node.name, xxhash.xxh3_128_hexdigest(data), node.basis, node.place)
     for kind, name, value, key in node.details:
-        data = value.encode(_by_name)
+        data = value.encode(named)
         if data != leaf(None) and key not in state:
             yield Part(kind, name, xxhash.xxh3_128_hexdigest(data), "value", node.place)
 

@@ -118,7 +118,8 @@ def text(value: str) -> bytes:
         A value of the tag ``s``.
     """
     data = value.encode("utf-8", "surrogatepass")
-    return b"s" + size(len(data)) + data
+    length = len(data)
+    return (_SHORT_TEXT[length] if length < 255 else b"s" + size(length)) + data
 
 
 def short_texts(values: Sequence[str]) -> list[bytes] | None:

@@ -84,8 +84,9 @@ def digests_from(root: Node) -> tuple[dict[Node, bytes], Resolve]:
             return node.encode(resolve)
         return simple(node.kind, node.name, known[node])
 
-    for circle in _circles(root):
-        if len(circle) == 1 and circle[0] not in _referred(circle[0]):
+    circles, selfish = _circles(root)
+    for circle in circles:
+        if len(circle) == 1 and circle[0] not in selfish:
             known[circle[0]] = xxhash.xxh3_128_digest(circle[0].encode(resolve))
         else:
             _digest_circle(circle, known, resolve)
@@ -115,8 +116,12 @@ def _referred(node: Node) -> Iterator[Node]:
             yield target
 
 
-def _circles(root: Node) -> list[list[Node]]:
-    """Return the strongly connected components, each after those that it refers to (Tarjan, 1972)."""
+def _circles(root: Node) -> tuple[list[list[Node]], set[Node]]:
+    """Return the strongly connected components, each after those that it refers to (Tarjan, 1972).
+
+    Also those things that refer to themselves.
+    """
+    selfish: set[Node] = set()
     order: dict[Node, int] = {root: 0}
     lowest = {root: 0}
     path, on_path = [root], {root}
@@ -142,4 +147,6 @@ def _circles(root: Node) -> list[list[Node]]:
             stack.append((target, iter([*_referred(target)])))
         elif target in on_path:
             lowest[node] = min(lowest[node], order[target])
-    return found
+            if target is node:
+                selfish.add(node)
+    return found, selfish

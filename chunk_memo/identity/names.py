@@ -1,15 +1,19 @@
 """Owns the names that code reads, rebinds and changes in place, as far as its text says so.
 
 A *path* is a name from outside of the code with the attributes that follow it, ``helpers.scale``, or
-what an ``import`` inside of the code brings in. Where a name may or may not be local it is counted:
-one name too many costs a lookup, one too few a stale result.
+what an ``import`` inside of the code brings in, also one that is written as a call with the module's name as
+text, ``importlib.import_module("helpers").scale``; ``globals()["RATE"]`` is the path ``RATE``. Where a name may
+or may not be local it is counted: one name too many costs a lookup, one too few a stale result.
+
+Most of the time goes into nodes, of which a function has some 25 for each line: so what a node does is looked
+up by its class, and the children of one that does nothing by the names of its fields.
 """
 
 from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -52,6 +56,8 @@ class Names:
     """attributes of the first argument, and of ``super()``"""
     bare_self: bool = False
     """whether the first argument is used in other ways"""
+    mentions: frozenset[str] = frozenset()
+    """attributes of anything that it reads or sets, and texts that may name some: what it may call a method by"""
 
 
 _CHANGING: Final = frozenset(
@@ -103,7 +109,7 @@ class _Scope:
     imported: dict[str, list[Imported]] = field(default_factory=dict)
     outer: set[str] = field(default_factory=set)
 
-    def binding(self, name: str) -> _Scope | None:
+    def binding(self, name: str | Imported) -> _Scope | None:
         """Return the scope in which a name that is used here is bound; None for one from outside."""
         scope: _Scope | None = self
         while scope is not None:
@@ -122,33 +128,34 @@ class _Scope:
         return scope
 
 
-class _Use(NamedTuple):
-    how: str
-    scope: _Scope
-    name: str
-    attributes: tuple[str, ...]
+_Use = tuple[str, _Scope, str | Imported, tuple[str, ...]]
+"""How something is used, where, and its path."""
 
 
 class _Collector:
     """Goes through a tree once; not recursive, as ``a + b + c + …`` nests as deep as it is long."""
 
     def __init__(self) -> None:
-        self.uses: list[_Use] = []
+        self.uses: dict[_Use, None] = {}
         self.stack: list[tuple[Any, _Scope]] = []
         self.super_names: list[str] = []
+        self.mentions: set[str] = set()
+        self.module = _Scope("module", None)
 
     def go(self, nodes: Iterable[ast.AST], scope: _Scope) -> None:
-        self.stack = [(node, scope) for node in nodes][::-1]
-        while self.stack:
-            node, scope = self.stack.pop()
+        stack = self.stack = [(node, scope) for node in nodes][::-1]
+        while stack:
+            node, scope = stack.pop()
             visit = _VISITS.get(type(node))
             if visit is not None:
                 visit(self, node, scope)
             else:
-                self.push(ast.iter_child_nodes(node), scope)
+                self.push(_children(node), scope)
 
-    def push(self, nodes: Iterable[Any], scope: _Scope) -> None:
-        self.stack += [(node, scope) for node in nodes if node is not None][::-1]
+    def push(self, nodes: Sequence[Any], scope: _Scope) -> None:
+        for node in reversed(nodes):
+            if node is not None:
+                self.stack.append((node, scope))
 
     def use(self, how: str, node: ast.AST, scope: _Scope) -> None:
         """Note how a name, or a name with attributes, is used; go through anything else."""
@@ -157,9 +164,15 @@ class _Collector:
         while isinstance(inner, ast.Attribute):
             attributes.append(inner.attr)
             inner = inner.value
+        self.mentions.update(attributes)
         if isinstance(inner, ast.Name):
-            self.uses.append(_Use(how, scope, inner.id, tuple(attributes[::-1])))
+            self.uses[how, scope, inner.id, tuple(attributes[::-1])] = None
         elif how == "read":
+            brought = _by_text(inner)
+            if brought is not None:
+                self.uses[how, self.module, brought, tuple(attributes[::-1])] = None
+                self.push(_children(inner), scope)
+                return
             if attributes and _is_super(inner):
                 self.super_names.append(attributes[-1])
             self.push([inner], scope)
@@ -168,10 +181,14 @@ class _Collector:
 
     def name(self, node: ast.Name, scope: _Scope) -> None:
         if isinstance(node.ctx, ast.Load):
-            self.use("read", node, scope)
+            self.uses["read", scope, node.id, ()] = None
         else:
             scope.bound.add(node.id)
-            self.use("bind", node, scope)
+            self.uses["bind", scope, node.id, ()] = None
+
+    def constant(self, node: ast.Constant, scope: _Scope) -> None:
+        if isinstance(node.value, str):
+            self.mentions.add(node.value)
 
     def attribute(self, node: ast.Attribute, scope: _Scope) -> None:
         if not isinstance(node.ctx, ast.Load):
@@ -181,9 +198,25 @@ class _Collector:
             self.use("read", node, scope)
 
     def subscript(self, node: ast.Subscript, scope: _Scope) -> None:
+        brought = _by_text(node)
         if not isinstance(node.ctx, ast.Load):
             self.use("change", _innermost(node.value), scope)
+            if brought is not None:
+                self.uses["rebind", self.module, brought, ()] = None
+        elif brought is not None:
+            self.use("read", node, scope)
+            return
         self.push([node.value, node.slice], scope)
+
+    def assigned(self, node: ast.Assign, scope: _Scope) -> None:
+        brought = _by_text(node.value)
+        names = [each.id for each in node.targets if isinstance(each, ast.Name)]
+        if isinstance(brought, Imported) and len(names) == len(node.targets) and scope.outer.isdisjoint(names):
+            for name in names:  # as by ``import``: what is read of it counts
+                scope.imported.setdefault(name, []).append(brought)
+            self.push([*node.targets, *_children(node.value)], scope)
+        else:
+            self.push([*node.targets, node.value], scope)
 
     def augmented(self, node: ast.AugAssign, scope: _Scope) -> None:
         self.use("read", node.target, scope)
@@ -192,7 +225,10 @@ class _Collector:
     def call(self, node: ast.Call, scope: _Scope) -> None:
         if isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGING:
             self.use("change", _innermost(node.func.value), scope)
-        self.push(ast.iter_child_nodes(node), scope)
+        if _by_text(node) is not None:
+            self.use("read", node, scope)
+        else:
+            self.push([node.func, *node.args, *node.keywords], scope)
 
     def walrus(self, node: ast.NamedExpr, scope: _Scope) -> None:
         target = scope.function()
@@ -222,7 +258,7 @@ class _Collector:
     def captured(self, node: Any, scope: _Scope) -> None:
         name = node.rest if isinstance(node, ast.MatchMapping) else node.name
         scope.bound.update([name] if name else [])
-        self.push(ast.iter_child_nodes(node), scope)
+        self.push(_children(node), scope)
 
     def annotated(self, node: ast.AnnAssign, scope: _Scope) -> None:
         if node.value is None and isinstance(node.target, ast.Name):
@@ -264,8 +300,10 @@ class _Collector:
 
 _VISITS: Final[dict[type, Any]] = {
     ast.Name: _Collector.name,
+    ast.Constant: _Collector.constant,
     ast.Attribute: _Collector.attribute,
     ast.Subscript: _Collector.subscript,
+    ast.Assign: _Collector.assigned,
     ast.AugAssign: _Collector.augmented,
     ast.Call: _Collector.call,
     ast.NamedExpr: _Collector.walrus,
@@ -284,6 +322,77 @@ _VISITS: Final[dict[type, Any]] = {
     ast.ClassDef: _Collector.klass,
     **dict.fromkeys(_COMPREHENSIONS, _Collector.comprehension),
 }
+
+
+_LEAVES: Final = frozenset({"ctx", "op", "ops", "id", "attr", "type_comment", "kind", "level"})
+"""Fields of nodes that hold no name."""
+
+
+_FIELDS: Final[dict[type, tuple[str, ...]]] = {}
+
+
+def _children(node: ast.AST) -> list[Any]:
+    """Return what lies in a node, and may hold names; also texts, which do not."""
+    kind = type(node)
+    if kind not in _FIELDS:
+        _FIELDS[kind] = tuple(name for name in getattr(kind, "_fields", ()) if name not in _LEAVES)
+    found: list[Any] = []
+    for name in _FIELDS[kind]:
+        value = getattr(node, name, None)
+        if type(value) is list:
+            found += value
+        elif value is not None:
+            found.append(value)
+    return found
+
+
+# --- names that are written as text --------------------------------------------------------------
+
+_IMPORTING: Final = frozenset({"import_module", "__import__"})
+
+
+def _by_text(node: ast.AST) -> str | Imported | None:
+    """Return what a call or a subscript brings in by a name that is written as text; None for others."""
+    if isinstance(node, ast.Subscript):
+        return _text(node.slice) if _is_globals(node.value) else None
+    if not isinstance(node, ast.Call) or not node.args:
+        return None
+    func = node.func
+    if isinstance(func, ast.Attribute):
+        if func.attr == "get" and _is_globals(func.value):
+            return _text(node.args[0])
+        return _import_by_text(func.attr, node) if func.attr in _IMPORTING else None
+    return _import_by_text(func.id, node) if isinstance(func, ast.Name) and func.id in _IMPORTING else None
+
+
+def _text(node: ast.expr) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def _is_globals(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "globals"
+
+
+def _import_by_text(how: str, node: ast.Call) -> Imported | None:
+    """Return the module that a call loads, whose name is text, and that of the package, if it has one."""
+    name = _text(node.args[0])
+    if name is None:
+        return None
+    if how == "__import__":
+        whole = len(node.args) > 3 or any(each.arg == "fromlist" for each in node.keywords)
+        levels = [*node.args[4:], *(each.value for each in node.keywords if each.arg == "level")]
+        dots = sum(
+            each.value for each in levels if isinstance(each, ast.Constant) and isinstance(each.value, int)
+        )
+        return Imported(dots, name if whole else name.partition(".")[0], "")
+    level = len(name) - len(name.lstrip("."))
+    package = [*node.args[1:2], *(each.value for each in node.keywords if each.arg == "package")]
+    if level and package and not isinstance(package[0], ast.Name):
+        above = _text(package[0])
+        before = [] if above is None else above.split(".")
+        kept = before[: len(before) - level + 1]
+        return Imported(0, ".".join([*kept, name[level:]]), "") if kept else None
+    return Imported(level, name[level:], "")
 
 
 def _arguments(args: ast.arguments) -> list[ast.arg]:
@@ -344,20 +453,29 @@ def _sorted_out(collector: _Collector, top: _Scope, own: str | None) -> Names:
     of_self: dict[str, None] = dict.fromkeys(collector.super_names)
     bare_self = False
     for how, scope, name, attributes in collector.uses:
+        if how == "bind" and name not in scope.outer:
+            continue
         home = scope.binding(name)
         if home is top and name == own:
             of_self.update(dict.fromkeys(attributes[:1]))
             bare_self |= not attributes and how == "read"
         elif home is not None:
             if how == "read":
-                reads.update({Path(each, attributes): None for each in home.imported.get(name, ())})
+                reads.update({Path(each, attributes): None for each in home.imported.get(str(name), ())})
         elif how == "read":
             reads[Path(name, attributes)] = None
         elif how in found:
             found[how].add(Path(name, attributes))
-        elif name in scope.outer:
+        else:
             found["rebind"].add(Path(name))
-    return Names(tuple(reads), frozenset(found["rebind"]), frozenset(found["change"]), tuple(of_self), bare_self)
+    return Names(
+        tuple(reads),
+        frozenset(found["rebind"]),
+        frozenset(found["change"]),
+        tuple(of_self),
+        bare_self,
+        frozenset(collector.mentions),
+    )
 
 
 # --- code objects --------------------------------------------------------------------------------
@@ -391,9 +509,11 @@ def names_of_code(code: types.CodeType) -> Names:
     """
     reads: dict[Path, None] = {}
     rebinds: set[Path] = set()
+    mentions: set[str] = set()
     for each in _with_inner(code):
         _read_instructions(each, reads, rebinds)
-    return Names(tuple(reads), frozenset(rebinds), bare_self=True)
+        mentions.update(each.co_names, (const for const in each.co_consts if isinstance(const, str)))
+    return Names(tuple(reads), frozenset(rebinds), bare_self=True, mentions=frozenset(mentions))
 
 
 def _with_inner(code: types.CodeType) -> list[types.CodeType]:

@@ -25,12 +25,12 @@ import numpy as np
 import xxhash
 
 from chunk_memo.identity.classes import attributes_of, described, pieces_of
-from chunk_memo.identity.grammar import leaf, leaf_tuple, record, simple, text
+from chunk_memo.identity.grammar import LEAVES, leaf, leaf_tuple, record, simple, text
 from chunk_memo.identity.graph import Node, Resolve
 from chunk_memo.identity.instances import BY_ATTRIBUTES, UNSET, slots_of
 from chunk_memo.identity.names import Imported, Names, Path, names_of_code, names_of_tree
 from chunk_memo.identity.project import OutOfReach, Project, is_own_file, module_of, outside
-from chunk_memo.identity.source import code_bytes, written_form
+from chunk_memo.identity.source import Texts, code_bytes
 from chunk_memo.identity.syntax import tree_bytes
 from chunk_memo.identity.walk import Encoder, Unidentified, Walk, class_name, encode, refuse
 from chunk_memo.identity.watch import MISSING, Recorder, held_in
@@ -69,6 +69,8 @@ _OF_THE_MODULE: Final = frozenset(
 
 _AT_CREATION: Final = frozenset({"__init_subclass__", "__set_name__"})
 """Methods that run when a class is made: what they change is there before the first call, and is no state."""
+
+_NOTHING: Final = leaf(None)
 
 _CONTAINERS: Final = (list, dict, set, deque, bytearray, np.ndarray)
 
@@ -190,21 +192,31 @@ class Reach:
         self._held: list[Any] = []  # what is held keeps its id
         self._waiting: deque[Callable[[], None]] = deque()
         self._rebound: dict[Hashable, str] = {}
+        self._texts = Texts()
+        self._says: dict[Node, tuple[types.FunctionType, Names]] = {}
+        self._open: set[Node] = set()
         self._ranks: dict[Node, int] | None = None
 
     # --- what a value is reached as ---
 
-    def follow(self) -> None:
-        """Go on until everything that was reached has been looked at.
+    def follow(self, top: Node) -> None:
+        """Go on until everything that was reached has been looked at, and it is known what is state.
 
         Without the garbage collector, which would go through the syntax trees again and again, and take as
         long as all the rest.
+
+        Parameters
+        ----------
+        top : Node
+            The node from which all others were reached.
         """
         was_on = gc.isenabled()
         gc.disable()
         try:
             while self._waiting:
                 self._waiting.popleft()()
+            if any(names.rebinds or names.changes for _, names in self._says.values()):
+                self._find_state(top)
         finally:
             if was_on:
                 gc.enable()
@@ -333,8 +345,7 @@ class Reach:
         code, names = self._written(node, function)
         if not self.project.has_function(function):
             names = Names()  # another package's function counts by its code, and reaches its own package
-        if function.__name__ not in _AT_CREATION:
-            self._note_state(function, names)
+        self._says[node] = function, names
         held = [
             self._held_value(node, function.__defaults__, "defaults", ("defaults", id(function))),
             self._held_value(node, function.__kwdefaults__, "keyword defaults", ("keywords", id(function))),
@@ -360,7 +371,7 @@ class Reach:
 
     def _written(self, node: Node, function: types.FunctionType) -> tuple[bytes, Names]:
         walk = Walk(self.encoder_of)
-        written = written_form(function, walk)
+        written = self._texts.written_form(function, walk)
         if written is not None:
             node.basis, node.source = "source", written.source
             return _facts(written.node)
@@ -373,6 +384,8 @@ class Reach:
 
     def _held_value(self, node: Node, value: Any, kind: str, key: Hashable, variable: str = "") -> Edge:
         """Return the edge to a value that a function holds, and that counts with it."""
+        if value is None:
+            return Edge(b"", _NOTHING, key)
         name = f"{variable} of {node.name}" if variable else node.name
         target = self._value(value, kind, name, key)
         if variable != "__class__":  # a method's own class, by which super() works
@@ -503,6 +516,49 @@ class Reach:
         methods = [vars(found).get(rest[-1]), *pieces]
         return found if any(layers_of(each)[-1] is function for each in methods) else None
 
+    # --- state ---
+
+    def _find_state(self, top: Node) -> None:
+        """Note the state of all code that may run.
+
+        Everything in a class counts, but that of a method which no code mentions does not run, as one by which a
+        registry was filled: what it changes is no state then, and counts like anything else. The same holds for
+        the functions of a module that counts as a whole.
+        """
+        mentioned: set[str] = set()
+        dormant: dict[str, list[Node]] = {}
+        seen: set[Node] = set()
+        waiting = [top]
+        while waiting:
+            node = waiting.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            if node in self._says:
+                function, names = self._says[node]
+                if function.__name__ not in _AT_CREATION:
+                    self._note_state(function, names)
+                for name in names.mentions & dormant.keys():
+                    waiting += dormant.pop(name)
+                mentioned |= names.mentions
+            for target, names_of_it in self._may_run(node):
+                if not names_of_it or not mentioned.isdisjoint(names_of_it):
+                    waiting.append(target)
+                else:
+                    for name in names_of_it:
+                        dormant.setdefault(name, []).append(target)
+
+    def _may_run(self, node: Node) -> Iterator[tuple[Node, set[str]]]:
+        """Yield what a thing refers to, with names where it runs only if some code mentions one of them."""
+        if node not in self.edges:
+            yield from ((target, set()) for target in node.targets())
+            return
+        by_name = node.kind in ("class", "module") and node not in self._open
+        for _, target, key in self.edges[node]:
+            if isinstance(target, Node):
+                method = by_name and target.kind == "function" and isinstance(key, tuple)
+                yield target, _called(key[1], node.name) if method and isinstance(key, tuple) else set()
+
     def _note_state(self, function: types.FunctionType, names: Names) -> None:
         """Note what the code rebinds, and which containers it changes: both are its state."""
         for path in sorted(names.rebinds | names.changes, key=str):
@@ -563,6 +619,11 @@ class Reach:
     def _value(self, value: Any, kind: str, name: str, key: Hashable) -> Node:
         """Return the node of a value, which counts by its canonical bytes."""
         node = Node(kind, name, inline=True)
+        encoder = LEAVES.get(type(value))
+        if encoder is not None:
+            plain = encoder(value)
+            node.encode = lambda resolve: plain
+            return node
         met: dict[Node, None] = {}
 
         def note(inner: Any) -> bytes | None:
@@ -669,6 +730,8 @@ class Reach:
     def _look_into_class(self, node: Node, kind: type) -> None:
         self.record.klass(kind)
         edges = self.edges[node]
+        if any(self._is_foreign(each) for each in (*kind.__mro__, type(kind))):
+            self._open.add(node)
         for at, base in enumerate(kind.__bases__):
             edges.append(self._by_class(leaf_tuple(("base", at)), base))
         edges.append(self._by_class(leaf("metaclass"), type(kind)))
@@ -676,6 +739,10 @@ class Reach:
             edges += self._of_class(kind, name, value, leaf("attribute"))
         own = record("class", [text(kind.__qualname__), described(kind)])
         node.encode = lambda resolve: record("class code", [own, self._encoded(edges, resolve)])
+
+    def _is_foreign(self, kind: type) -> bool:
+        """Tell whether a class is of a package that may call what its subclasses define."""
+        return kind.__module__ not in _LANGUAGE and not self.project.has_class(kind)
 
     def _by_class(self, label: bytes, kind: type) -> Edge:
         target = self.target(kind)
@@ -829,6 +896,14 @@ class _Found(NamedTuple):
 @functools.lru_cache(maxsize=4096)
 def _facts(node: Any) -> tuple[bytes, Names]:
     return record("source", [leaf(tree_bytes(node))]), names_of_tree(node)
+
+
+def _called(name: str, owner: str) -> set[str]:
+    """Return by which names code calls a method of a class; none where Python itself may call it."""
+    if name.startswith("_") and name.endswith("_"):
+        return set()
+    mangled = f"_{owner.rpartition('.')[2].lstrip('_')}__"
+    return {name, name.replace(mangled, "__", 1) if name.startswith(mangled) else name}
 
 
 def _loaded(name: str) -> Any:

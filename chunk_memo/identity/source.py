@@ -21,7 +21,7 @@ from chunk_memo.identity.grammar import leaf, leaf_tuple, record, text
 from chunk_memo.identity.syntax import FunctionNode
 from chunk_memo.identity.walk import Walk, encode
 
-__all__ = ["COMPILING", "Written", "code_bytes", "written_fields", "written_form"]
+__all__ = ["COMPILING", "Texts", "Written", "code_bytes", "written_fields"]
 
 COMPILING: Final = threading.Lock()
 """To be held where warnings are caught while something is compiled: that changes what all threads see."""
@@ -83,31 +83,40 @@ class _Module(NamedTuple):
     """by qualified name"""
 
 
-def written_form(func: types.FunctionType, walk: Walk) -> Written | None:
-    """Return the written form of a function, where compiling it gives the code that runs.
+class Texts:
+    """Source texts as one identification finds them: each file is looked at once, not for each function."""
 
-    Parameters
-    ----------
-    func : function
-        A Python function.
-    walk : Walk
-        Where the encoding stands; knows how constants are encoded.
+    def __init__(self) -> None:
+        self._modules: dict[tuple[str, int], _Module | None] = {}
 
-    Returns
-    -------
-    Written or None
-        None where there is no text, or one that compiles to something else.
-    """
-    code = func.__code__
-    module = _module(code.co_filename, func.__globals__, code.co_flags & _FUTURE_FLAGS)
-    if module is None:
-        return None
-    twin = _twin(code, module.codes.get(code.co_qualname, []), walk)
-    if twin is None:
-        return None
-    nodes = module.nodes.get((twin.co_name, twin.co_firstlineno), [])
-    node = nodes[0] if len(nodes) == 1 else _node_of(twin, nodes)
-    return None if node is None else Written(node, _segment(node, module))
+    def written_form(self, func: types.FunctionType, walk: Walk) -> Written | None:
+        """Return the written form of a function, where compiling it gives the code that runs.
+
+        Parameters
+        ----------
+        func : function
+            A Python function.
+        walk : Walk
+            Where the encoding stands; knows how constants are encoded.
+
+        Returns
+        -------
+        Written or None
+            None where there is no text, or one that compiles to something else.
+        """
+        code = func.__code__
+        key = code.co_filename, code.co_flags & _FUTURE_FLAGS
+        if key not in self._modules:
+            self._modules[key] = _module(code.co_filename, func.__globals__, key[1])
+        module = self._modules[key]
+        if module is None:
+            return None
+        twin = _twin(code, module.codes.get(code.co_qualname, []), walk)
+        if twin is None:
+            return None
+        nodes = module.nodes.get((twin.co_name, twin.co_firstlineno), [])
+        node = nodes[0] if len(nodes) == 1 else _node_of(twin, nodes)
+        return None if node is None else Written(node, _segment(node, module))
 
 
 def written_fields(filename: str, space: dict[str, Any], qualname: str) -> dict[str, ast.expr] | None:
@@ -222,7 +231,7 @@ def _compiled(source: str, flags: int) -> _Module:
 
 def _definitions(tree: ast.AST, *, lambdas: bool) -> Iterator[tuple[FunctionNode | ast.ClassDef, str]]:
     """Yield functions and classes, each with what stands before its name in its qualified name."""
-    wanted = ast.AST if lambdas else (ast.stmt, ast.ExceptHandler, ast.match_case)  # no other holds a def
+    fields: dict[type, tuple[str, ...]] = {}
     waiting: deque[tuple[ast.AST, str]] = deque([(tree, "")])
     while waiting:
         node, prefix = waiting.popleft()
@@ -230,19 +239,26 @@ def _definitions(tree: ast.AST, *, lambdas: bool) -> Iterator[tuple[FunctionNode
             yield node, prefix
             within = "." if isinstance(node, ast.ClassDef) else ".<locals>."
             prefix += getattr(node, "name", "<lambda>") + within
-        for name in node._fields:
+        kind = type(node)
+        if kind not in fields:
+            fields[kind] = tuple(name for name in kind._fields if lambdas or name in _BODIES)
+        for name in fields[kind]:
             child = getattr(node, name, None)
             if isinstance(child, list):
-                waiting.extend([(each, prefix) for each in child if isinstance(each, wanted)])
-            elif isinstance(child, wanted) and not isinstance(child, ast.expr_context):
+                waiting.extend([(each, prefix) for each in child if isinstance(each, ast.AST)])
+            elif isinstance(child, ast.AST) and child._fields:
                 waiting.append((child, prefix))
+
+
+_BODIES: Final = frozenset({"body", "orelse", "finalbody", "handlers", "cases"})
+"""Fields that hold statements, and what holds some in turn; no other holds a ``def`` or a class."""
 
 
 def _segment(node: FunctionNode, module: _Module) -> str:
     if isinstance(node, ast.Lambda):
         return ast.get_source_segment(module.source, node) or ""
-    lines = module.lines[node.lineno - 1 : node.end_lineno]
-    return textwrap.dedent("\n".join(lines))
+    text = "\n".join(module.lines[node.lineno - 1 : node.end_lineno])
+    return textwrap.dedent(text) if node.col_offset else text
 
 
 def _code_tree(code: types.CodeType) -> Iterator[types.CodeType]:

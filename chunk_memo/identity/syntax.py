@@ -2,16 +2,20 @@
 
 Neither do the decorators and the defaults of the function itself: what they amount to is known
 when the function is there, and counts by its value.
+
+A digest takes as long as this walk and a second compilation take. So names, constants and operators, half of all
+nodes, are written in one piece, and the fields of others are fetched by one `attrgetter`.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
-from chunk_memo.identity.grammar import LEAVES, leaf, leaf_tuple, size
+from chunk_memo.identity.grammar import LEAVES, leaf, leaf_tuple, size, text
 
 __all__ = ["FunctionNode", "expression_bytes", "tree_bytes"]
 
@@ -71,24 +75,35 @@ def expression_bytes(node: ast.expr) -> bytes:
 
 def _tree_bytes(node: ast.AST | _Top, declared: _Declared) -> bytes:
     out: list[bytes] = []
-    stack: list[tuple[Any, bool]] = [(node, False)]
+    stack: list[Any] = [node]
+    in_class = False
     while stack:
-        item, in_class = stack.pop()
+        item = stack.pop()
         kind = type(item)
-        if kind is list:
+        whole = _WHOLE.get(kind)
+        if whole is not None:
+            out.append(whole(item))
+        elif kind is list:
             out.append(b"l" + size(len(item)))
-            stack.extend([(each, in_class) for each in reversed(item)])
-            continue
-        if kind in LEAVES:
-            out.append(leaf(item))
-            continue
-        if (names := _plain_names(kind)) is not None:  # nearly all; a digest takes as long as this takes
-            fields = [(n, value) for n in names if (value := getattr(item, n, None)) is not None and value != []]
-            name = kind.__name__
+            stack += item[::-1]
+        elif kind is _Leave:
+            in_class = item.in_class
+        elif (plain := _PLAIN[kind] if kind in _PLAIN else _plain(kind)) is not None:  # nearly all
+            values = plain.get(item)
+            if all(values):
+                out.append(plain.head)
+                stack += values[::-1]
+            else:
+                fields = _kept(plain.names, values)
+                out.append(_head(plain.name, tuple([name for name, _ in fields])))
+                stack += [value for _, value in reversed(fields)]
         else:
-            name, fields, in_class = _node(item, in_class, declared)
-        out.append(_head(name, tuple([field for field, _ in fields])))
-        stack.extend([(value, in_class) for _, value in reversed(fields)])
+            name, fields, within = _node(item, in_class, declared)
+            out.append(_head(name, tuple([field for field, _ in fields])))
+            if within is not in_class:
+                stack.append(_Leave(in_class))
+                in_class = within
+            stack += [value for _, value in reversed(fields)]
     return b"".join(out)
 
 
@@ -97,20 +112,66 @@ def _head(name: str, fields: tuple[str, ...]) -> bytes:
     return b"(" + leaf_tuple((name, *fields))
 
 
-def _plain_names(kind: type) -> tuple[str, ...] | None:
-    """Return the fields of a node of which all count as they are; None for other nodes."""
-    if kind not in _PLAIN_NAMES:
-        names = tuple(name for name in getattr(kind, "_fields", ()) if name not in _IGNORED_FIELDS)
-        bodies = {"body", "orelse", "finalbody"} & {*names}
-        plain = issubclass(kind, ast.AST) and not issubclass(kind, _SPECIAL) and not bodies
-        _PLAIN_NAMES[kind] = names if plain else None
-    return _PLAIN_NAMES[kind]
+class _Plain(NamedTuple):
+    """A class of nodes all of whose fields count as they are."""
+
+    name: str
+    """its name"""
+    names: tuple[str, ...]
+    """the fields that count"""
+    get: Callable[[Any], tuple[Any, ...]]
+    """returns their values"""
+    head: bytes
+    """what a node begins with that lacks none of them"""
 
 
-_PLAIN_NAMES: Final[dict[type, tuple[str, ...] | None]] = {}
+_PLAIN: Final[dict[type, _Plain | None]] = {}
 
-_SPECIAL: Final = (ast.arg, ast.AnnAssign, ast.Constant, ast.JoinedStr, ast.FormattedValue)
+
+def _plain(kind: type) -> _Plain | None:
+    """Return how nodes of a class are written; None where something of a node is left out."""
+    names = tuple(name for name in getattr(kind, "_fields", ()) if name not in _IGNORED_FIELDS)
+    bodies = {"body", "orelse", "finalbody"} & {*names}
+    if not issubclass(kind, ast.AST) or issubclass(kind, _SPECIAL) or bodies:
+        _PLAIN[kind] = None
+    else:
+        _PLAIN[kind] = _Plain(kind.__name__, names, _getter(names), _head(kind.__name__, names))
+    return _PLAIN[kind]
+
+
+class _Leave(NamedTuple):
+    """Stands behind the content of a body, where another begins or goes on."""
+
+    in_class: bool
+    """whether that is a class's"""
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what gets attributes as a tuple, of however many names."""
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda item: tuple([getattr(item, name) for name in names])
+
+
+_SPECIAL: Final = (ast.AnnAssign, ast.JoinedStr, ast.FormattedValue)
 """Nodes of which something is left out, beside those that have a body."""
+
+_OPERATORS: Final = (ast.operator, ast.unaryop, ast.cmpop, ast.boolop)
+
+_NAME, _CONSTANT, _ARG = _head("Name", ("id",)), _head("Constant", ("value",)), _head("arg", ("arg",))
+
+_WHOLE: Final[dict[type, Callable[[Any], bytes]]] = {
+    **LEAVES,
+    ast.Name: lambda node: _NAME + text(node.id),
+    ast.Constant: lambda node: _CONSTANT + leaf(node.value),
+    ast.arg: lambda node: _ARG + text(node.arg),
+    **{
+        kind: functools.partial(lambda data, node: data, _head(kind.__name__, ()))
+        for kinds in _OPERATORS
+        for kind in kinds.__subclasses__()
+    },
+}
+"""What is written in one piece, and how."""
 
 _Declared = Callable[[], set[str]]
 """Returns the names that are local anyway; seldom called, as it goes through the whole tree."""
@@ -148,12 +209,8 @@ def _node(item: ast.AST | _Top, in_class: bool, declared: _Declared) -> tuple[st
     fields = _plain_fields(item)
     if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
         in_class = isinstance(item, ast.ClassDef)
-    if isinstance(item, ast.arg):
-        fields = [("arg", item.arg)]
-    elif isinstance(item, ast.AnnAssign) and not in_class and item.value is not None:
+    if isinstance(item, ast.AnnAssign) and not in_class and item.value is not None:
         return "Assign", [("targets", [item.target]), ("value", item.value)], False
-    elif isinstance(item, ast.Constant):
-        fields = [("value", item.value)]
     elif isinstance(item, ast.JoinedStr):
         fields = [("values", _joined(item.values))]
     elif isinstance(item, ast.FormattedValue):
@@ -166,12 +223,14 @@ def _node(item: ast.AST | _Top, in_class: bool, declared: _Declared) -> tuple[st
 
 
 def _plain_fields(node: ast.AST) -> _Fields:
-    fields = ((name, getattr(node, name, None)) for name in node._fields)
-    return [
-        (name, value)
-        for name, value in fields
-        if name not in _IGNORED_FIELDS and value is not None and value != []
-    ]
+    names = [name for name in node._fields if name not in _IGNORED_FIELDS]
+    return _kept(names, [getattr(node, name, None) for name in names])
+
+
+def _kept(names: Iterable[str], values: Iterable[Any]) -> _Fields:
+    """Return the fields that are not empty."""
+    pairs = zip(names, values, strict=True)
+    return [(name, value) for name, value in pairs if value is not None and value != []]
 
 
 def _tidied(node: ast.AST, name: str, value: Any, declared: _Declared, in_class: bool) -> Any:

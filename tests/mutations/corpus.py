@@ -578,7 +578,128 @@ def helper(x):
     "main:Solver.solve",
 )
 
-PROGRAMS = {"helpers": HELPERS, "classes": CLASSES, "syntax": SYNTAX, "method": METHOD}
+REGISTRY = Program(
+    {
+        "main.py": """\
+import importlib
+from importlib import import_module
+
+from .plugins import Box, Config, Hooks, Registry, Tally, registry
+
+
+@Registry.add
+def square(x):
+    return x * x
+
+
+@registry.put
+def cube(x):
+    return x**3
+
+
+@Hooks.join
+def hook(x):
+    return x + 1
+
+
+def chosen(x):
+    return x + 2
+
+
+def other(x):
+    return x + 3
+
+
+FOUND = 4
+Config.use(5)
+BOX = Box()
+BOX.keep(chosen)
+
+
+def f(x):
+    total = Registry.items["square"](x) + registry.kept["cube"](x) + Hooks.all[0](x) + Config.rate
+    total += importlib.import_module(".late", __package__).first(x)
+    module = import_module(".late", package=__package__)
+    total += module.second(x) + __import__("deep.low", globals(), None, ["low"], 1).low(x)
+    total += globals()["other"](x) + globals().get("FOUND") + Tally.count(x) + BOX.held[0](x)
+    return total
+""",
+        "plugins.py": """\
+class Registry:
+    items = {}
+    kept = {}
+
+    @classmethod
+    def add(cls, function):
+        Registry.items[function.__name__] = function
+        return function
+
+    def put(self, function):
+        Registry.kept.update({function.__name__: function})
+        return function
+
+
+registry = Registry()
+
+
+class Hooks:
+    all = []
+
+    @staticmethod
+    def join(function):
+        Hooks.all.append(function)
+        return function
+
+
+class Config:
+    rate = 1
+
+    @staticmethod
+    def use(rate):
+        Config.rate = rate
+
+
+class Tally:
+    seen = {}
+
+    @classmethod
+    def count(cls, x):
+        Tally.seen[x] = x
+        return cls.__total()
+
+    @classmethod
+    def __total(cls):
+        Tally.last = 1
+        return 1
+
+    last = 0
+
+
+class Box:
+    held = []
+
+    def keep(self, function):
+        Box.held.append(function)
+""",
+        "late.py": """\
+def first(x):
+    return x * 7
+
+
+def second(x):
+    return x * 8
+
+
+def third(x):
+    return x * 9
+""",
+        "deep/__init__.py": "",
+        "deep/low.py": "def low(x):\n    return x - 1\n\n\ndef lower(x):\n    return x - 2\n",
+        "__init__.py": "",
+    }
+)
+
+PROGRAMS = {"helpers": HELPERS, "classes": CLASSES, "syntax": SYNTAX, "method": METHOD, "registry": REGISTRY}
 
 
 def _edits(program: str, file: str, edits: list[tuple[str, str, str]]) -> Iterator[Edit]:
@@ -923,6 +1044,29 @@ SEMANTIC: tuple[Edit, ...] = (
             ("function", "x + 1", "x + 2"),
         ],
     ),
+    *_edits(
+        "registry",
+        "main.py",
+        [
+            ("registered by a class method", "return x * x", "return x + x"),
+            ("registered by a method", "return x**3", "return x**4"),
+            ("registered by a static method", "return x + 1\n", "return x + 10\n"),
+            ("registered twice", "@Registry.add\ndef square", "@Hooks.join\n@Registry.add\ndef square"),
+            ("set by a method that is not called", "Config.use(5)", "Config.use(6)"),
+            ("kept by an instance", "return x + 2", "return x + 20"),
+            ("function by its name in globals()", "return x + 3", "return x + 30"),
+            ("constant by its name in globals()", "FOUND = 4", "FOUND = 5"),
+        ],
+    ),
+    *_edits(
+        "registry",
+        "late.py",
+        [
+            ("function of a module by its name", "return x * 7", "return x * 70"),
+            ("function of a module by its name, under a name", "return x * 8", "return x * 80"),
+        ],
+    ),
+    *_edits("registry", "deep/low.py", [("function of a module by __import__", "return x - 1", "return x - 3")]),
 )
 """Edits that must give the entry a new identity."""
 
@@ -1063,6 +1207,18 @@ COSMETIC: tuple[Edit, ...] = (
             ("uncalled method", "        return x\n", "        return -x\n"),
         ],
     ),
+    *_edits(
+        "registry",
+        "plugins.py",
+        [
+            ("state of a class begins otherwise", "seen = {}", "seen = {1: 1}"),
+            ("state of a class begins otherwise, deeper", "last = 0", "last = 5"),
+        ],
+    ),
+    *_edits(
+        "registry", "late.py", [("unread function of a module by its name", "return x * 9", "return x * 90")]
+    ),
+    *_edits("registry", "deep/low.py", [("unread function by __import__", "return x - 2", "return x - 4")]),
     Edit(
         "helpers: module renamed",
         "helpers",
@@ -1163,6 +1319,16 @@ LIVE: tuple[Live, ...] = (
             ("static method rebound", "Model.plus = staticmethod(lambda x: x)"),
         ],
     ),
+    *_live(
+        "registry",
+        "main",
+        [
+            ("function registered anew", "Registry.items['square'] = abs"),
+            ("function registered by a method", "@registry.put\ndef cube(x):\n    return x"),
+            ("attribute set by a method", "Config.use(7)"),
+            ("function by its name in globals()", "other = abs"),
+        ],
+    ),
 )
 """Changes between two calls in one process that must give the entry a new identity."""
 
@@ -1180,6 +1346,7 @@ LIVE_COSMETIC: tuple[Live, ...] = (
             ("list changed and changed back", "OFFSETS.append(4)\nOFFSETS.pop()"),
         ],
     ),
+    *_live("registry", "main", [("state of a class", "Tally.seen[9] = 9\nTally.last = 9")]),
     *_live("helpers", "helpers", [("unread helper", "unused = 3"), ("unread constant", "NEW = 3")]),
     *_live(
         "classes",
