@@ -13,8 +13,10 @@ from pathlib import Path
 from benchmarks import (
     extensions,
     growth,
+    identity,
     imports,
     inserts,
+    parallel,
     planning,
     points,
     reads,
@@ -34,7 +36,9 @@ SUBJECTS: dict[str, Callable[[Path, bool], Section]] = {
     "planning": planning.run,
     "streaming": streaming.run,
     "imports": imports.run,
+    "identity": identity.run,
     "extensions": extensions.run,
+    "parallel": parallel.run,
     "rivals": rivals.run,
     "growth": growth.run,
 }

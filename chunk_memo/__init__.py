@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from chunk_memo.errors import (
         CacheNotFoundError,
         ChunkFormatError,
+        ChunkLostError,
         ChunkMemoError,
         ChunkMemoWarning,
+        ChunkTimeoutError,
         CodeChangedError,
         CodeChangedWarning,
         CollisionError,
         DamageWarning,
         EncodingError,
+        FailureWarning,
         FormatVersionError,
         IdentityError,
         IdentityWarning,
+        MapBrokenError,
         MetadataError,
         OutputError,
         OverlapError,
@@ -41,8 +45,11 @@ if TYPE_CHECKING:
         UnknownIndexError,
         UnknownValueError,
     )
+    from chunk_memo.failures import Failed, Failure, Failures
     from chunk_memo.identity import params_to_cache_id, register_identity
     from chunk_memo.memo import ChunkMemo, auto_load
+    from chunk_memo.options import Options
+    from chunk_memo.parallel import run_parallel
     from chunk_memo.plan import Plan
     from chunk_memo.protocol import CacheProtocol, RunnerContext
     from chunk_memo.runners import (
@@ -62,19 +69,27 @@ __all__ = [
     "CacheStatus",
     "ChunkCache",
     "ChunkFormatError",
+    "ChunkLostError",
     "ChunkMemo",
     "ChunkMemoError",
     "ChunkMemoWarning",
+    "ChunkTimeoutError",
     "CodeChangedError",
     "CodeChangedWarning",
     "CollisionError",
     "DamageWarning",
     "Diagnostics",
     "EncodingError",
+    "Failed",
+    "Failure",
+    "FailureWarning",
+    "Failures",
     "FormatVersionError",
     "IdentityError",
     "IdentityWarning",
+    "MapBrokenError",
     "MetadataError",
+    "Options",
     "OutputError",
     "OverlapError",
     "OverlapWarning",
@@ -99,6 +114,7 @@ __all__ = [
     "run",
     "run_chunks",
     "run_chunks_streaming",
+    "run_parallel",
     "run_streaming",
 ]
 
@@ -111,16 +127,20 @@ _HOMES = {
     "chunk_memo.errors": (
         "CacheNotFoundError",
         "ChunkFormatError",
+        "ChunkLostError",
         "ChunkMemoError",
         "ChunkMemoWarning",
+        "ChunkTimeoutError",
         "CodeChangedError",
         "CodeChangedWarning",
         "CollisionError",
         "DamageWarning",
         "EncodingError",
+        "FailureWarning",
         "FormatVersionError",
         "IdentityError",
         "IdentityWarning",
+        "MapBrokenError",
         "MetadataError",
         "OutputError",
         "OverlapError",
@@ -136,6 +156,11 @@ _HOMES = {
         "UnknownIndexError",
         "UnknownValueError",
     ),
+    "chunk_memo.failures": (
+        "Failed",
+        "Failure",
+        "Failures",
+    ),
     "chunk_memo.identity": (
         "params_to_cache_id",
         "register_identity",
@@ -144,6 +169,8 @@ _HOMES = {
         "ChunkMemo",
         "auto_load",
     ),
+    "chunk_memo.options": ("Options",),
+    "chunk_memo.parallel": ("run_parallel",),
     "chunk_memo.plan": ("Plan",),
     "chunk_memo.protocol": (
         "CacheProtocol",

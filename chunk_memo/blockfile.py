@@ -113,6 +113,26 @@ class ChunkRef:
         """Number of points."""
         return math.prod(self.sizes)
 
+    def __reduce__(self) -> Any:
+        """Return what travels to a worker: the chunk with its own bins, and no others."""
+        numbered = zip(self.order, self.numbers, strict=True)
+        tables = [(axis, self.bins.of(axis), number) for axis, number in numbered]
+        own = [(axis, table.values_of(number), table.keys_of(number)) for axis, table, number in tables]
+        return _ref_alone, (self.order, self.sizes, self.name, self.identity, own)
+
+
+def _ref_alone(
+    order: tuple[str, ...],
+    sizes: tuple[int, ...],
+    name: str,
+    identity: bytes,
+    own: Sequence[tuple[str, list[Any], list[bytes]]],
+) -> ChunkRef:
+    """Return a chunk with a table of nothing but its own bins."""
+    bins = Bins()
+    numbers = tuple(bins.of(axis).add(values, keys) for axis, values, keys in own)
+    return ChunkRef(order, numbers, sizes, name, identity, bins)
+
 
 # --- blocks to files ---------------------------------------------------------------------------------------
 
@@ -149,7 +169,8 @@ class BlockWriter:
     """
 
     def __init__(self, title: str, compression: str | None = None) -> None:
-        self._compression = compression
+        self.title = title
+        self.compression = compression
         self._attributes = {"title": title} if title else {}
         self._axes: dict[bytes, _Axis] = {}
         self._ahead = 1
@@ -211,7 +232,7 @@ class BlockWriter:
             created_at,
             seconds,
             self._attributes,
-            self._compression,
+            self.compression,
         )
 
     def _axis(self, bins: Bins, name: str, number: int) -> _Axis:

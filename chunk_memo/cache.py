@@ -1,6 +1,6 @@
 """One grid on disk: :class:`ChunkCache` plans, reads, writes, slices, extends and tells its status.
 
-Runners need a few verbs of it (``read``, ``settle``, ``tasks``, ``block``, ``store_block``). The other methods
+Runners need a few verbs of it (``read``, ``settle``, ``tasks``, ``writer``). The other methods
 are those that a user calls, or that the document names as overridable; what they do lives in modules of its own.
 """
 
@@ -14,15 +14,17 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from chunk_memo import binning, catalog, cleaning, items
 from chunk_memo.chunks import ChunkRef, ChunkStore, Naming
 from chunk_memo.disk import chunkfile, files
-from chunk_memo.disk.encoding import pickled_parts
 from chunk_memo.disk.filters import checked_compression
 from chunk_memo.disk.layouts import Folder, Layout
 from chunk_memo.disk.records import Adopted, Superseded
@@ -33,23 +35,25 @@ from chunk_memo.errors import (
     OutputError,
     OverlapError,
     OverlapWarning,
-    PickleWarning,
     RootError,
     SpecError,
     UnknownAxisError,
     UnknownValueError,
 )
+from chunk_memo.failures import Failure, Failures
 from chunk_memo.grid import Bins, ChunkKey, Grid, chunk_sizes, make_axis
 from chunk_memo.identity import canonical_bytes, canonical_many, normalize
-from chunk_memo.layers import GcReport, Layers, Mask
-from chunk_memo.outputs import KINDS, Block, Collector, Form, PointCoords, make_block
+from chunk_memo.layers import Asked, GcReport, Layers, Mask
+from chunk_memo.ledger import FailureLog, Known, known_failures, outstanding
+from chunk_memo.outputs import KINDS, Collector
 from chunk_memo.plan import Plan
-from chunk_memo.planning import make_plan
+from chunk_memo.planning import make_plan, which_stored
 from chunk_memo.points import PointReader
 from chunk_memo.reading import Reader, Reading, read_layers
 from chunk_memo.selection import Cell, Cells, Selection, new_values, select
 from chunk_memo.status import CacheStatus
 from chunk_memo.tasks import Missing, Task, tasks_for
+from chunk_memo.writing import Writer
 
 __all__ = ["ChunkCache"]
 
@@ -63,12 +67,12 @@ class _State:
     grid: Grid
     ready: bool = False
     described: bool = False
-    form: Form | None = None
-    pickled: bool = False
+    writer: Writer | None = None
     binned: Grid | None = None
     pending: list[Layout] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     points: PointReader | None = None
+    failures: FailureLog | None = None
 
     @property
     def store(self) -> ChunkStore:
@@ -157,6 +161,9 @@ class ChunkCache:
     Plan(2 points: 2 cached, 0 to run; 2 chunks: 2 cached, 0 in part, 0 missing)
     """
 
+    portable = True
+    """Whether workers can store by themselves."""
+
     def __init__(
         self,
         root: str | os.PathLike[str] | None = None,
@@ -210,10 +217,28 @@ class ChunkCache:
         self.cache_id = _checked_id(cache_id)
         self.metadata = dict(metadata)
         _check_root(self.root)
-        store = self._open_store(self.cache_id, self.version, self.params)
-        self._state = _State(store.folder, Layers(store, self._open_other), grid)
+        self._state = self._new_state(grid)
         if self.exclusive or self.warn_on_overlap:
             self._check_overlap()
+
+    def _new_state(self, grid: Grid) -> _State:
+        store = self._open_store(self.cache_id, self.version, self.params)
+        return _State(store.folder, Layers(store, self._open_other), grid)
+
+    def __copy__(self) -> ChunkCache:
+        """Return another view of the same cache."""
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        return view
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what travels: the settings, and the root as an absolute path; nothing that was read."""
+        return {**self.__dict__, "root": Path(os.path.abspath(self.root)), "_state": self.grid}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what travelled."""
+        self.__dict__.update(state)
+        self._state = self._new_state(state["_state"])
 
     def _open_store(self, cache_id: str, version: str, params: Mapping[str, Any]) -> ChunkStore:
         return ChunkStore(
@@ -351,6 +376,25 @@ class ChunkCache:
         view._view = self.selection(axes, axis_indices)
         return view
 
+    def for_points(self, *, whole: bool = False) -> ChunkCache:
+        """Return a view of this cache for a function that takes single values.
+
+        Parameters
+        ----------
+        whole : bool, default False
+            Whether it covers the whole cache where this is a slice.
+
+        Returns
+        -------
+        ChunkCache
+            A view; it shares what is stored.
+        """
+        view = copy.copy(self)
+        view.vectorize = True
+        if whole:
+            view._view = None
+        return view
+
     # --- the three verbs -----------------------------------------------------------------------------------
 
     def plan(self, selection: Selection | None = None) -> Plan:
@@ -372,7 +416,9 @@ class ChunkCache:
             known = self._cells(selection, self._bins())
         fresh = known.unbinned
         cells = self._cells(selection, self._provisional_bins()) if fresh else known
-        return make_plan(cells, fresh, self._state.layers.all, self._means, self.miss_reason)
+        return make_plan(
+            cells, fresh, self._state.layers.all, self._means, self.miss_reason, self._known_failures
+        )
 
     def _means(self) -> tuple[float | None, float | None]:
         """Return mean seconds and bytes per point of a few stored files."""
@@ -392,7 +438,12 @@ class ChunkCache:
                 continue
         return (seconds / points, size / points) if points else (None, None)
 
-    def read(self, selection: Selection, collector: Collector | None) -> Reading:
+    def read(
+        self,
+        selection: Selection,
+        collector: Collector | None,
+        wanted: npt.NDArray[np.bool_] | None = None,
+    ) -> Reading:
         """Read what is stored of a request, and say what is not.
 
         Parameters
@@ -401,23 +452,54 @@ class ChunkCache:
             The request.
         collector : Collector or None
             Takes the outputs. With None nothing is decoded: files are opened and their manifests checked.
+        wanted : ndarray of bool, optional
+            For each point of the request whether it is wanted; all of them by default.
 
         Returns
         -------
         Reading
             What was found and what was not.
         """
-        started = time.perf_counter()
+        started, looked = time.perf_counter(), not self._state.ready
         cells = self._cells(selection, self._bins())
-        unsettled = bool(cells.unbinned)
+        unsettled, written, listed = bool(cells.unbinned), 0.0, None
         if unsettled:
-            self.settle()
+            _, written, listed = self._settle(look=not looked)
             cells = self._cells(selection, self._bins())
-        planned = time.perf_counter() - started
-        learn = self._record if self._state.form is None else None
-        reading = read_layers(self._state.layers.all, cells, collector, learn)
-        reading.plan_seconds, reading.settled = planned, unsettled
+        planned = time.perf_counter() - started - written
+        writer = self.writer()
+        learn = writer.learn if writer.form is None else None
+        reading = read_layers(self._state.layers.all, cells, collector, learn, wanted, listed=listed)
+        reading.plan_seconds, reading.settled, reading.cells = planned, unsettled, cells
+        reading.write_seconds = written
         return reading
+
+    def read_back(
+        self, reading: Reading, stored: Sequence[Missing], collector: Collector
+    ) -> list[Missing]:
+        """Read what workers stored of a request.
+
+        Parameters
+        ----------
+        reading : Reading
+            What an earlier read found.
+        stored : sequence of Missing
+            Of what it did not find that which is stored by now.
+        collector : Collector
+            Takes the outputs.
+
+        Returns
+        -------
+        list of Missing
+            What was not there after all.
+        """
+        cells, top = reading.cells, self._state.layers.all[0]
+        assert cells is not None
+        whole = np.zeros(len(cells), bool)
+        whole[[rank for rank, _, points in stored if points is None]] = True
+        parts = [(rank, points) for rank, _, points in stored if points is not None]
+        reader = Reader(self.writer().store, cells.bins, cells.selection.order)
+        return reader.read_all(cells, collector, top.patterns, Asked(whole, parts)).missing
 
     def read_point(self, values: Sequence[Any]) -> tuple[Any, int] | None:
         """Return what is stored at one point, where that can be told at once.
@@ -458,17 +540,24 @@ class ChunkCache:
         bool
             Whether there are bins now that were not known before, so that reading again is worth it.
         """
+        return self._settle(look=True)[0]
+
+    def _settle(self, *, look: bool) -> tuple[bool, float, Set[str] | None]:
+        """Make the bins that are lacking, after a look for others'; return whether there are new ones.
+
+        Also returned are the seconds that writing took, and the names of all that is stored, if they were listed.
+        """
         with self._state.lock:
             known = len(self._state.folder.layouts)
             self._bins()
             layers = self._state.layers
-            news = layers.refresh() and not layers.single
-            self._state.store.adopt_unnamed(self.axis_order)
+            news = look and layers.refresh() and not layers.single
+            listed = self._state.store.adopt_unnamed(self.axis_order)
             for layer in layers.others:
                 order = tuple(name for name in self.axis_order if name not in layer.pinned)
                 layer.store.adopt_unnamed(order)
-            self._make_bins()
-            return news or len(self._state.folder.layouts) != known
+            written = self._make_bins()
+            return news or len(self._state.folder.layouts) != known, written, listed
 
     def syncer(self) -> files.Syncer:
         """Return what takes note of files that must be on disk.
@@ -518,97 +607,26 @@ class ChunkCache:
         def make_ref(order: tuple[str, ...], numbers: tuple[int, ...]) -> ChunkRef:
             return store.ref(order, numbers, bins)
 
-        yield from tasks_for(selection, missing, bins, make_ref)
+        tasks = tasks_for(selection, missing, bins, make_ref)
+        while ahead := list(itertools.islice(tasks, _AHEAD)):
+            yield from ahead
 
-    def block(self, task: Task, output: Any) -> Block:
-        """Return what the function returned for a task as a block, checked.
-
-        Parameters
-        ----------
-        task : Task
-            The points that it was called with.
-        output : object
-            What it returned.
+    def writer(self) -> Writer:
+        """Return what checks and stores outputs of the newest generation, in this process or in a worker.
 
         Returns
         -------
-        Block
-            The outputs.
+        Writer
+            The same one until something is superseded.
         """
-        if self._state.form is None:
-            self._recall_form()
-        outputs = "point" if self.vectorize else self.outputs
-        if not task.order:
-            output, outputs = ([output], "list") if not self.vectorize else (output, "point")
-        block = make_block(
-            output,
-            PointCoords(task.order, task.values),
-            task.shape,
-            name=self.name or "the function",
-            outputs=outputs,
-            recorded=self._state.form,
-            allow_pickle=self.allow_pickle,
-        )
-        self._record(block)
-        if self.allow_pickle and not self._state.pickled:
-            self._warn_of_pickles(block)
-        return block
-
-    def _warn_of_pickles(self, block: Block) -> None:
-        """Say once that outputs had to be pickled."""
-        for column in block.columns.values():
-            for part in pickled_parts(column.tree):
-                self._state.pickled = True
-                warnings.warn(
-                    f"outputs of {self.name or 'the function'!r} hold {', '.join(part.types)} at {part.array!r},"
-                    f" which has no native form and is pickled; register_encoding(type, encode, decode) gives it"
-                    f" one",
-                    PickleWarning,
-                    stacklevel=2,
-                )
-
-    def store_block(self, task: Task, block: Block, seconds: float, syncer: files.Syncer) -> int:
-        """Store a block.
-
-        Parameters
-        ----------
-        task : Task
-            The points that it holds.
-        block : Block
-            Their outputs.
-        seconds : float
-            Seconds of compute.
-        syncer : Syncer
-            Takes note of what must be on disk.
-
-        Returns
-        -------
-        int
-            Bytes written.
-        """
-        if self._state.pending:
-            self._commit_pending(syncer)
-        store = self._state.layers.store_of(task.ref)
-        return store.write(task.ref, task.points, block, seconds, syncer)
-
-    def _record(self, block: Block) -> None:
-        if self._state.form is None:
-            self._state.form = block.form
-
-    def _recall_form(self) -> None:
-        """Learn the recorded form from any complete chunk that is stored."""
-        for path in itertools.islice(self._state.folder.chunk_files(), 8):
-            try:
-                with chunkfile.load(path) as chunk:
-                    own = items.own_bins(self._state.store, chunk)
-                    if own is None or chunk.constant["part"] is not None:
-                        continue
-                    ref = self._state.store.ref(own[0], (0,) * len(own[0]), own[1])
-                    if self._state.store.owns(ref, chunk.identity):
-                        self._record(self._state.store.everything(ref, chunk)[0])
-                        return
-            except (ChunkMemoError, OSError):
-                continue
+        state = self._state
+        kept = state.writer
+        if kept is None or kept.store is not state.store or kept.vectorize != self.vectorize:
+            made = Writer(state.store, self.name, self.outputs, self.vectorize, self.durability)
+            made.form = None if kept is None else kept.form
+            made.prepare = self._commit_pending
+            kept = state.writer = made
+        return kept
 
     # --- bins ----------------------------------------------------------------------------------------------
 
@@ -626,8 +644,8 @@ class ChunkCache:
     def _provisional_bins(self) -> Bins:
         return binning.provisional(self.grid, self._bins(), self.version, self.chunk_enumerator)
 
-    def _make_bins(self) -> None:
-        """Write layouts with bins for every declared value that has none.
+    def _make_bins(self) -> float:
+        """Write layouts with bins for every declared value that has none; return the seconds that took.
 
         Where there is no room for them, the run goes on with the bins in memory: outputs reach the caller, and
         no chunk is written before its layout.
@@ -636,18 +654,23 @@ class ChunkCache:
         layouts = [] if state.binned is grid else self._new_layouts(grid, state.binned)
         alone = not state.folder.layouts and len(layouts) == 1 and binning.is_one_chunk(layouts[0], grid)
         document = self._metadata_document() if alone else None
+        written = 0.0
         for layout in layouts:
             try:
                 with _Storing(self.root):
-                    state.folder.commit_layout(layout, syncer, document)
+                    written += state.folder.commit_layout(layout, syncer, document)
             except RootError:
                 raise
             except OSError:
                 layout.add_to(state.folder.bins)
                 state.pending.append(layout)
         state.binned = grid
+        return written
 
     def _commit_pending(self, syncer: files.Syncer) -> None:
+        """Write the layouts that found no room before."""
+        if not self._state.pending:
+            return
         with self._state.lock:
             while self._state.pending:
                 self._state.folder.commit_layout(self._state.pending[0], syncer)
@@ -777,6 +800,64 @@ class ChunkCache:
         with state.lock, _Storing(self.root):
             state.folder.records.commit(record, files.Syncer())
             state.layers.update()
+
+    # --- points that failed --------------------------------------------------------------------------------
+
+    def failures(self) -> Failures:
+        """Return the points that failed under ``on_error="record"`` and are not stored since.
+
+        Returns
+        -------
+        Failures
+            A sequence, oldest first, which prints as a table; of a slice, that of its own points.
+
+        Examples
+        --------
+        >>> import tempfile, warnings
+        >>> from chunk_memo import ChunkCache, run
+        >>> cache = ChunkCache(tempfile.mkdtemp(), "demo", axis_values={"s": [1, 0]}, vectorize=True)
+        >>> with warnings.catch_warnings(action="ignore"):
+        ...     output, _ = run(cache, lambda s: 1 / s, on_error="record")
+        >>> output
+        masked_array(data=[1.0, --],
+                     mask=[False,  True],
+               fill_value=1e+20)
+        >>> (failure,) = cache.failures()
+        >>> failure.arguments, failure.message
+        ({'s': 0}, 'division by zero')
+        """
+        found = self.failure_log().read()
+        return Failures(outstanding(found, self.grid, self._view, self._which_stored), self._forget_failures)
+
+    def failure_log(self) -> FailureLog:
+        """Return the records of points that failed.
+
+        Returns
+        -------
+        FailureLog
+            The same one for this cache and its slices.
+        """
+        state = self._state
+        if state.failures is None:
+            state.failures = FailureLog(state.folder.path, self.version)
+        return state.failures
+
+    def _known_failures(self) -> Known:
+        found = self.failure_log().read()
+        return known_failures([f for f in found if sorted(f.order) == sorted(self.axis_order)])
+
+    def _forget_failures(self, failures: Sequence[Failure]) -> None:
+        with _Storing(self.root), self.syncer() as syncer:
+            self.failure_log().forget(failures, syncer)
+
+    def _which_stored(self, selection: Selection) -> npt.NDArray[np.bool_]:
+        """Tell which points of a request without repetitions are stored; nothing of new values is."""
+        cells = self._cells(selection, self._bins())
+        stored = np.zeros(selection.shape, bool)
+        for cell in cells if not cells.unbinned else ():
+            where = np.ix_(*(axis.source for axis in cell.axes)) if cell.axes else ()
+            stored[where] = which_stored(cell, cells, self._state.store).reshape(cell.shape)
+        return stored
 
     def superseded_files(self) -> list[Path]:
         """Return the chunk files none of whose points counts any more.
@@ -1161,14 +1242,18 @@ class ChunkCache:
             for name in self.axis_order
         }
         selection = self.selection(asked)
+        wanted = np.zeros(selection.shape, bool)
+        along = [{key: at for at, key in enumerate(keys)} for keys in selection.keys]
         outputs = {tuple(canonical_many([p[n] for n in self.axis_order])): items[h] for h, p in spec.items()}
-        with files.Syncer(self.durability) as syncer:
-            reading = self.read(selection, None)
+        for point in outputs:
+            wanted[tuple(places[key] for places, key in zip(along, point, strict=True))] = True
+        reading, writer = self.read(selection, None, wanted), self.writer()
+        with writer.syncer() as syncer:
             for task in self.tasks(selection, reading.missing):
                 keys = itertools.product(*(canonical_many(values) for values in task.values))
                 output = [outputs[key] for key in keys]
-                block = self.block(task, output if task.order else output[0])
-                self.store_block(task, block, 0.0, syncer)
+                block = writer.block(task, output if task.order else output[0])
+                writer.write(task, block, 0.0, syncer)
         return Path(path)
 
     def build_item_maps_from_axis_values(
@@ -1420,6 +1505,9 @@ class _Storing:
                 f" or pass another root",
             ) from error
 
+
+_AHEAD = 64
+"""So many tasks are cut at once: between two calls and their files each would take three times as long."""
 
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 

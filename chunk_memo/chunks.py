@@ -20,7 +20,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,20 @@ class Naming:
         return str(name)
 
 
+def _store_alone(
+    place: tuple[Path, str],
+    cache_id: str,
+    naming: Naming,
+    settings: Mapping[str, Any],
+    spread: bool,
+    generation: int,
+) -> ChunkStore:
+    """Return the chunks of a cache as a worker has them."""
+    store = ChunkStore(Folder(*place), cache_id, naming, **settings)
+    store.spread = spread
+    return store.of_generation(generation) if generation else store
+
+
 class ChunkStore:
     """The chunks of one cache.
 
@@ -187,6 +201,19 @@ class ChunkStore:
         twin.generation = generation
         twin._prefix = self._prefix_of(generation)
         return twin
+
+    def __copy__(self) -> ChunkStore:
+        """Return another view of the same folder."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __reduce__(self) -> Any:
+        """Return what travels to a worker: where files lie and what they are called, nothing that was read."""
+        settings = {"allow_pickle": self.allow_pickle, "title": self._writer.title}
+        settings["compression"] = self._writer.compression
+        place = (self.folder.path, self.folder.version)
+        return _store_alone, (place, self._cache_id, self._naming, settings, self.spread, self.generation)
 
     def _prefix_of(self, generation: int) -> bytes:
         name = (self._cache_id, self.folder.version)
@@ -592,7 +619,7 @@ class ChunkStore:
         """
         return axis_values(chunk)
 
-    def adopt_unnamed(self, order: tuple[str, ...]) -> None:
+    def adopt_unnamed(self, order: tuple[str, ...]) -> Set[str] | None:
         """Adopt chunk files that no bins name: those that came without the layout that made them.
 
         Only files directly in ``chunks/`` are looked at, since caches of one chunk do not spread theirs, and
@@ -602,11 +629,17 @@ class ChunkStore:
         ----------
         order : tuple of str
             Names of the axes in axis order.
+
+        Returns
+        -------
+        set of str or None
+            The names of all chunks of which something is stored, for whoever reads at once; None where no
+            listing was made that tells.
         """
         stamp = self.folder.stamp()
         if stamp is None or stamp == self._stamp or self._naming.path_fn is not None:
-            return
-        names = self.folder.flat_names()
+            return None
+        names, complete = self.folder.flat_names()
         unnamed = names - self._named
         if unnamed:
             tables = [self.folder.bins.of(axis) for axis in order]
@@ -619,6 +652,7 @@ class ChunkStore:
                 self.folder.commit_if_possible(layout)
         self._named |= names - unread
         self._stamp = None if unread else stamp
+        return names if complete else None
 
     def _possible_names(self, order: tuple[str, ...], tables: Sequence[AxisBins]) -> set[str]:
         """Return the names of all products of known bins."""

@@ -15,6 +15,9 @@
     ├── EncodingError             TypeError          an output that cannot be stored
     │   └── PickleRefusedError                       … without a pickle, and pickles are refused
     ├── CodeChangedError          RuntimeError       ``on_code_change="error"`` and the code has changed
+    ├── MapBrokenError            RuntimeError       a map function that cannot go on
+    ├── ChunkLostError            RuntimeError       a chunk that ended its workers again and again
+    │   └── ChunkTimeoutError     TimeoutError       … or that took longer than ``timeout``
     ├── CacheNotFoundError        FileNotFoundError  no cache of that id
     ├── RootError                 OSError            a root that is no folder or cannot be written
     ├── StoreError                OSError            results that could not be stored
@@ -27,6 +30,7 @@
     ├── OverlapWarning                               ``warn_on_overlap=True`` and the cache is there
     ├── IdentityWarning                              identity rests on less than one would think
     ├── CodeChangedWarning                           ``on_code_change="warn"`` and the code has changed
+    ├── FailureWarning                               points failed, and ``on_error="record"`` keeps that
     ├── PackageVersionWarning                        results were made with other versions of packages
     └── PickleWarning                                an output had to be pickled
 
@@ -40,16 +44,20 @@ from typing import Any
 __all__ = [
     "CacheNotFoundError",
     "ChunkFormatError",
+    "ChunkLostError",
     "ChunkMemoError",
     "ChunkMemoWarning",
+    "ChunkTimeoutError",
     "CodeChangedError",
     "CodeChangedWarning",
     "CollisionError",
     "DamageWarning",
     "EncodingError",
+    "FailureWarning",
     "FormatVersionError",
     "IdentityError",
     "IdentityWarning",
+    "MapBrokenError",
     "MetadataError",
     "OutputError",
     "OverlapError",
@@ -129,6 +137,18 @@ class CodeChangedError(ChunkMemoError, RuntimeError):
     """``on_code_change="error"`` was asked for, and the code is not that of the results on disk."""
 
 
+class MapBrokenError(ChunkMemoError, RuntimeError):
+    """A map function, or an executor, cannot go on; what was done is kept."""
+
+
+class ChunkLostError(ChunkMemoError, RuntimeError):
+    """A chunk ended its workers again and again, and was set aside."""
+
+
+class ChunkTimeoutError(ChunkLostError, TimeoutError):
+    """A chunk took longer than ``timeout``, and its worker was ended."""
+
+
 class CacheNotFoundError(ChunkMemoError, FileNotFoundError):
     """There is no cache of that id in the root."""
 
@@ -192,6 +212,10 @@ class IdentityWarning(ChunkMemoWarning):
 
 class CodeChangedWarning(ChunkMemoWarning):
     """Results of other code are on disk, and are not used for this one."""
+
+
+class FailureWarning(ChunkMemoWarning):
+    """Points failed; ``on_error="record"`` keeps a record of each, and the sweep went on."""
 
 
 class PackageVersionWarning(ChunkMemoWarning):

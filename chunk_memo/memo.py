@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from chunk_memo import catalog
 from chunk_memo.cache import ChunkCache
@@ -20,6 +20,7 @@ from chunk_memo.grid import ChunkKey, Grid, chunk_sizes, make_axis
 from chunk_memo.identity import canonical_bytes, digest_of_bytes, params_to_cache_id
 from chunk_memo.layers import GcReport
 from chunk_memo.lineage import collected
+from chunk_memo.options import Options, RunOptions
 from chunk_memo.runners import Diagnostics
 from chunk_memo.sweeps import Settings, Sweep, SweepFunction
 from chunk_memo.versions import Evolution, History
@@ -124,6 +125,17 @@ class ChunkMemo:
         self.history = History(self.root)
         self._grid(self._axis_order or ())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what travels: the settings, and the root as an absolute path."""
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_lock", "history")}
+        return {**state, "root": Path(os.path.abspath(self.root)), "_caches": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what travelled; caches are opened anew."""
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+        self.history = History(self.root)
+
     @property
     def axis_values(self) -> dict[str, list[Any]]:
         """The declared values of each axis."""
@@ -224,6 +236,7 @@ class ChunkMemo:
         on_code_change: str = "recompute",
         new_params: Mapping[str, Any] | None = None,
         renamed_from: str | Mapping[str, str] | Sequence[str | Mapping[str, str]] = (),
+        **options: Unpack[RunOptions],
     ) -> Callable[[Callable[..., Any]], SweepFunction[tuple[Any, Diagnostics]]]:
         """Return a decorator that memoizes a sweep function.
 
@@ -232,7 +245,7 @@ class ChunkMemo:
         the params. ``extend_cache=True`` adds values that an axis does not have yet. It returns
         ``(output, diagnostics)`` and carries ``cache_status``, ``plan``, ``cache_for`` and ``invalidate``, each
         called with the same arguments, and what else :class:`SweepFunction` names. ``refresh=True`` computes anew
-        what is asked for.
+        what is asked for; ``map_fn="processes"`` and the other :class:`Options`, and ``observers=[…]``, say how.
 
         Parameters
         ----------
@@ -266,6 +279,9 @@ class ChunkMemo:
             ``"old_name"`` of the function, ``{"beta": "b"}`` of params (new: old), or both as
             ``("old_name", {"beta": "b"})``: results under the old names count. A function that moves to
             another module needs no word.
+        **options : object
+            Where calls compute, and what they do when a point fails: see :class:`Options`. A call's own
+            options go before these.
 
         Returns
         -------
@@ -295,6 +311,7 @@ class ChunkMemo:
             on_code_change=on_code_change,
             evolution=Evolution.of(renamed_from, new_params),
             streaming=False,
+            options=Options().updated(options),
         )
         decorator: Callable[[Callable[..., Any]], SweepFunction[tuple[Any, Diagnostics]]]
         decorator = self._decorator(settings)
@@ -317,6 +334,7 @@ class ChunkMemo:
         on_code_change: str = "recompute",
         new_params: Mapping[str, Any] | None = None,
         renamed_from: str | Mapping[str, str] | Sequence[str | Mapping[str, str]] = (),
+        **options: Unpack[RunOptions],
     ) -> Callable[[Callable[..., Any]], SweepFunction[Diagnostics]]:
         """Return a decorator like :meth:`cache` whose functions only store, and return the diagnostics.
 
@@ -325,6 +343,8 @@ class ChunkMemo:
         params_arg, version, name, vectorize, outputs, collate_fn, axis_order, allow_pickle : optional
             As in :meth:`cache`.
         compression, depends_on, ignore, on_code_change, new_params, renamed_from : optional
+            As in :meth:`cache`.
+        **options : object
             As in :meth:`cache`.
 
         Returns
@@ -347,6 +367,7 @@ class ChunkMemo:
             on_code_change=on_code_change,
             evolution=Evolution.of(renamed_from, new_params),
             streaming=True,
+            options=Options().updated(options),
         )
         decorator: Callable[[Callable[..., Any]], SweepFunction[Diagnostics]] = self._decorator(settings)
         return decorator

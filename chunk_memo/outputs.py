@@ -744,6 +744,12 @@ class _Arrays:
         assert self._out is not None
         return self._out
 
+    def empty(self, shape: tuple[int, ...]) -> _Arrays:
+        """Return a column of another shape, without outputs, which these arrays would fit."""
+        twin, out = _Arrays(shape), self.result()
+        twin._out = np.empty((*shape, *out.shape[len(self._shape) :]), out.dtype)
+        return twin
+
 
 class _Outputs:
     """A column of Python outputs; columns of one form are decoded together at the end."""
@@ -809,6 +815,15 @@ class _Outputs:
         found: list[Any] = out[have > 0].tolist()
         return found
 
+    def leave_out(self, where: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Forget what may stand at some points; tell which others are there."""
+        self._have[where] = 0
+        return self._have > 0
+
+    def empty(self, shape: tuple[int, ...]) -> _Outputs:
+        """Return a column of another shape, without outputs."""
+        return _Outputs(shape, self._allow_pickle)
+
     def _decode(self, coords: Mapping[str, list[Any]], count: int, rows: IntArray | None) -> list[Any]:
         arrays = {}
         for name, column in self._arrays.items():
@@ -840,6 +855,7 @@ class Collector:
         self._opaque: dict[int, list[Any]] = {}
         self._notes: dict[Any, list[Note]] = {}
         self._by_chunk: dict[int, Collector] | None = {} if by_chunk else None
+        self._failed: list[tuple[int, CellPlace, Array]] = []
 
     @property
     def by_chunk(self) -> bool:
@@ -888,6 +904,27 @@ class Collector:
             if column.note is not None:
                 self._notes.setdefault(name, []).append(column.note)
             self._put(name, column, CellPlace(cell, points), block)
+
+    def fail(self, rank: int, cell: Cell, points: IntArray | None, markers: Any) -> None:
+        """Take markers in place of outputs that there will not be.
+
+        Parameters
+        ----------
+        rank : int
+            The cell's rank in the request.
+        cell : Cell
+            The cell.
+        points : ndarray of intp or None
+            Row-major positions in the cell; None for all of them.
+        markers : object or ndarray of object
+            What stands there: one for all, or one for each point. It tells its ``failure``.
+        """
+        if self._by_chunk is not None:
+            self._of_chunk(rank, cell).fail(rank, cell.alone(), points, markers)
+            return
+        each = np.empty(cell.points if points is None else len(points), object)
+        each[...] = markers
+        self._failed.append((rank, CellPlace(cell, points), each))
 
     def add_shares(self, shares: Sequence[Share], block: Block) -> None:
         """Take one block that holds points of several cells; an opaque one is one entry, and goes to the first.
@@ -984,10 +1021,20 @@ class Collector:
             What a ``collate_fn`` is called with.
         """
         assert self._by_chunk is not None
+        parts = [part for _, part in sorted(self._by_chunk.items())]
+        known = next((part for part in parts if part.kinds), None)
         entries: list[Any] = []
-        for _, part in sorted(self._by_chunk.items()):
+        for part in parts:
+            if known is not None and not part.kinds:
+                part._take_form(known)
             entries += part.result() if part.kinds == {"opaque"} else [part.result()]
         return entries
+
+    def _take_form(self, other: Collector) -> None:
+        """Take the form of another chunk's outputs, where all of this one failed."""
+        if other._kinds <= {"opaque", *_ARRAYS}:
+            self._kinds, self._notes = other._kinds, other._notes
+            self._columns = {name: column.empty(self._shape) for name, column in other._columns.items()}
 
     def result(self) -> Any:
         """Return what the caller gets.
@@ -997,8 +1044,10 @@ class Collector:
         object
             As the kind of the outputs says; a list without axes.
         """
-        if self._opaque:
-            return [entry for rank in sorted(self._opaque) for entry in self._opaque[rank]]
+        if self._kinds == {"opaque"}:
+            return self._opaque_entries()
+        if self._failed:
+            return self._result_with_markers()
         values = {name: self._finished(target) for name, target in self._columns.items()}
         if self._kinds == {"columns"}:
             return {name: _shaped(value, self._shape) for name, value in values.items()}
@@ -1011,6 +1060,49 @@ class Collector:
             array = _numbers(values[""]) if len(values[""]) == math.prod(self._shape) else None
             return values[""] if array is None else array.reshape(*self._shape, *array.shape[1:])
         return values[""]
+
+    def _opaque_entries(self) -> list[Any]:
+        """Return the entries in grid order, and one marker for each call that failed."""
+        entries = {rank: list(found) for rank, found in self._opaque.items()}
+        for rank, _, markers in self._failed:
+            entries.setdefault(rank, []).extend(dict.fromkeys(markers.tolist()))
+        return [entry for rank in sorted(entries) for entry in entries[rank]]
+
+    def _result_with_markers(self) -> Any:
+        """Return what the caller gets where points failed: masked, marked, or without a row."""
+        failed, markers = np.zeros(self._shape, bool), np.empty(self._shape, object)
+        for _, place, each in self._failed:
+            place.scatter(failed, np.ones(len(each), bool))
+            place.scatter(markers, each)
+        there = ~failed
+        for target in self._columns.values():
+            if isinstance(target, _Outputs):
+                there = target.leave_out(failed)
+        values = {name: self._finished(target) for name, target in self._columns.items()}
+        if self._kinds == {"columns"}:
+            return {name: _masked(value, failed) for name, value in values.items()}
+        if self._kinds == {"frame"}:
+            return self._frame_without(values, failed, markers)
+        if values and self._kinds <= {"grid", "flat"}:
+            return _masked(values[""], failed)
+        if "point" in self._kinds and "list" not in self._kinds and self._shape and (failed | there).all():
+            array = _numbers(values[""])
+            if array is not None:
+                return _masked(_spread(array, failed), failed)
+        if values:
+            markers[there] = _objects(values[""])
+        found: list[Any] = markers[failed | there if values else failed].tolist()
+        return found
+
+    def _frame_without(self, values: Mapping[Any, Any], failed: npt.NDArray[np.bool_], markers: Array) -> Any:
+        """Return the rows that there are, and with a pandas frame the table of the others."""
+        left = ~failed.reshape(-1)
+        rows = {n: v.reshape(-1)[left] if isinstance(v, np.ndarray) else v for n, v in values.items()}
+        frame = make_frame({n: (v, common_note(self._notes[n])) for n, v in rows.items()})
+        if hasattr(frame, "attrs"):
+            found = dict.fromkeys(markers[failed].tolist())
+            frame.attrs["failures"] = [marker.failure.to_dict(as_text=True) for marker in found]
+        return frame
 
     def _finished(self, target: _Arrays | _Outputs) -> Any:
         return target.result() if isinstance(target, _Arrays) else target.result(self._coords)
@@ -1068,6 +1160,32 @@ def _shaped(values: Any, shape: tuple[int, ...]) -> Array:
             f" array; return one shape from every call, or ask for them apart"
         )
     return np.stack(values).reshape(*shape, *rows.pop())
+
+
+def _masked(values: Any, failed: npt.NDArray[np.bool_]) -> Any:
+    """Return a column masked where points failed: of an array in the request's shape, or a list of the others."""
+    if not isinstance(values, np.ndarray):
+        values = _spread(_shaped(values, (len(values),)), failed)
+    values[failed] = _blank(values.dtype)
+    mask = np.zeros(values.shape, np.ma.make_mask_descr(values.dtype))
+    mask[failed] = True
+    return np.ma.MaskedArray(values, mask)
+
+
+def _spread(rows: Array, failed: npt.NDArray[np.bool_]) -> Array:
+    """Return rows in the request's shape, where the points that did not fail stand."""
+    values = np.empty((*failed.shape, *rows.shape[1:]), rows.dtype)
+    values[~failed] = rows
+    return values
+
+
+def _blank(dtype: np.dtype[Any]) -> Any:
+    """Return what stands below the mask, should somebody take the mask off."""
+    if dtype.kind in "fc":
+        return dtype.type(np.nan)
+    if dtype.kind in "mM":
+        return dtype.type("NaT")
+    return None if dtype.hasobject and dtype.names is None else np.zeros((), dtype)[()]
 
 
 def _numbers(values: list[Any]) -> Array | None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from chunk_memo.grid import IntArray
-from chunk_memo.selection import Cell, Index, Run
+from chunk_memo.selection import Cell, Index, Piece, Run
 
 __all__ = ["CellPlace", "Place", "RegionPlace"]
 
@@ -94,7 +94,7 @@ class CellPlace:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegionPlace:
-    """Chunks next to each other: a range of chunks out of one run per axis."""
+    """Chunks of one shape: a range of chunks out of one run per axis."""
 
     runs: Sequence[Run]
     """For each axis the run that the chunks belong to."""
@@ -125,24 +125,23 @@ class RegionPlace:
         # Chunk and place within it side by side for each axis: the order of the result.
         turn = [place for axis in range(axes) for place in (axis, axes + axis)]
         turn += range(2 * axes, values.ndim)
-        each = [run.stretches(*r) for run, r in zip(self.runs, self.ranges, strict=True)]
-        for stretches in itertools.product(*each):
-            self._scatter_stretch(out, values, stretches, turn)
+        each = [run.pieces(*r) for run, r in zip(self.runs, self.ranges, strict=True)]
+        for pieces in itertools.product(*each):
+            self._scatter_piece(out, values, pieces, turn)
 
-    def _scatter_stretch(
-        self, out: _Array, values: _Array, stretches: Sequence[tuple[Index, Index]], turn: Sequence[int]
-    ) -> None:
+    def _scatter_piece(self, out: _Array, values: _Array, pieces: Sequence[Piece], turn: Sequence[int]) -> None:
         axes = len(self.runs)
-        for number, (positions, _) in enumerate(stretches):
+        values = values[tuple([cells for cells, _, _ in pieces])]
+        for number, (_, positions, _) in enumerate(pieces):
             if isinstance(positions, slice):
                 values = values[(slice(None),) * (axes + number) + (positions,)]
             else:
                 values = np.take(values, positions, axis=axes + number)
-        sizes, trailing = values.shape[axes : 2 * axes], values.shape[2 * axes :]
+        counts, sizes, trailing = values.shape[:axes], values.shape[axes : 2 * axes], values.shape[2 * axes :]
         values = values.transpose(*turn)
-        wanted = tuple([index for _, index in stretches])
+        wanted = tuple([index for _, _, index in pieces])
         if not all(isinstance(index, slice) for index in wanted):
-            lengths = [count * size for count, size in zip(self.counts, sizes, strict=True)]
+            lengths = [count * size for count, size in zip(counts, sizes, strict=True)]
             _assign(out, wanted, values.reshape((*lengths, *trailing)))
             return
         target = out[wanted]

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from chunk_memo.grid import IntArray
 from chunk_memo.selection import Cell, Cells, Selection
 
-__all__ = ["MISSING", "PARTIAL", "STORED", "Plan", "PlanGroup", "boxes"]
+__all__ = ["FAILED", "MISSING", "PARTIAL", "STORED", "Plan", "PlanGroup", "boxes"]
 
-MISSING, PARTIAL, STORED = 0, 1, 2
-"""States of a chunk: nothing of it is stored, some of what was asked is, all of that is."""
+MISSING, PARTIAL, STORED, FAILED = 0, 1, 2, 3
+"""States of a chunk: nothing of it is stored, some of what was asked is, all of that is; the rest of it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Plan:
     cells: Cells
     """What was asked of each chunk, in grid order."""
     states: npt.NDArray[np.uint8]
-    """For each cell one of MISSING, PARTIAL, STORED."""
+    """For each cell one of MISSING, PARTIAL, STORED, FAILED."""
     missing: IntArray
     """For each cell the number of points that would be run."""
     groups: tuple[PlanGroup, ...]
@@ -76,6 +76,11 @@ class Plan:
     def missing_chunks(self) -> int:
         """Number of chunks of which nothing asked is stored."""
         return int((self.states == MISSING).sum())
+
+    @property
+    def failed_chunks(self) -> int:
+        """Number of chunks that only miss points at which the function failed before."""
+        return int((self.states == FAILED).sum())
 
     @property
     def total_points(self) -> int:
@@ -112,7 +117,7 @@ class Plan:
         Parameters
         ----------
         *states : int
-            MISSING, PARTIAL or STORED.
+            MISSING, PARTIAL, STORED or FAILED.
 
         Returns
         -------
@@ -124,10 +129,11 @@ class Plan:
 
     def __repr__(self) -> str:
         """Return the totals in one line."""
+        failed = f", {self.failed_chunks} failed" if self.failed_chunks else ""
         return (
             f"Plan({self.total_points} points: {self.cached_points} cached, {self.executed_points} to run;"
             f" {self.total_chunks} chunks: {self.cached_chunks} cached, {self.partial_chunks} in part,"
-            f" {self.missing_chunks} missing)"
+            f" {self.missing_chunks} missing{failed})"
         )
 
     def __str__(self) -> str:

@@ -24,11 +24,12 @@ from chunk_memo.chunks import ChunkRef, ChunkStore, Part
 from chunk_memo.disk import files
 from chunk_memo.grid import IntArray
 from chunk_memo.layers import Layer, Request, View, walk
+from chunk_memo.ledger import Known
 from chunk_memo.naming import chunk_digests, which_of
-from chunk_memo.plan import MISSING, PARTIAL, STORED, Plan, PlanGroup
+from chunk_memo.plan import FAILED, MISSING, PARTIAL, STORED, Plan, PlanGroup
 from chunk_memo.selection import AxisCells, Cell, Cells
 
-__all__ = ["count_stored", "make_plan"]
+__all__ = ["count_stored", "make_plan", "which_stored"]
 
 _Flags = npt.NDArray[np.bool_]
 
@@ -53,6 +54,7 @@ def make_plan(
     layers: Sequence[Layer],
     means: Callable[[], tuple[float | None, float | None]],
     why: str | None = None,
+    known: Callable[[], Known] = dict,
 ) -> Plan:
     """Return what a run would read and run, and why.
 
@@ -68,6 +70,8 @@ def make_plan(
         Returns mean seconds and bytes per stored point; called where some points are stored and some miss.
     why : str, optional
         Why nothing at all is stored, where that is known.
+    known : callable, optional
+        Returns what is recorded of points that failed; called where points miss.
 
     Returns
     -------
@@ -85,9 +89,13 @@ def make_plan(
         survey.look_through(cells, layers)
     missing = survey.points - survey.stored
     states = np.where(survey.stored > 0, np.uint8(PARTIAL), np.uint8(MISSING))
+    failed = _failed_before(cells, known() if missing.any() else {}, survey, missing)
+    states[failed == missing] = FAILED
     states[missing == 0] = STORED
     codes = np.full(len(states), _NOTHING, np.uint8) if nothing else _codes(cells, new, survey)
-    groups = tuple(_groups(cells, codes, missing, new, why or _REASONS[_NOTHING]))
+    before = PlanGroup("failed before", int((failed > 0).sum()), int(failed.sum()))
+    groups = tuple(_groups(cells, codes, missing - failed, new, why or _REASONS[_NOTHING]))
+    groups = (*groups, before) if before.points else groups
     seconds, size = means() if groups and not nothing else (None, None)
     if cells.ranking is not None:
         states, missing = states[cells.ranking], missing[cells.ranking]
@@ -216,6 +224,13 @@ def _stored(
 
 
 def _as_digests(names: set[str]) -> set[bytes]:
+    """Return the digests that names spell; at once, unless another program or a user made one."""
+    try:
+        data = bytes.fromhex("".join(names)) if set(map(len, names)) == {32} else b""
+    except ValueError:
+        data = b""
+    if len(data) == 16 * len(names):
+        return set(np.frombuffer(data, "V16").tolist())
     return {digest for name in names if (digest := _digest(name))}
 
 
@@ -297,6 +312,62 @@ def _held(part: Part, wanted: IntArray) -> _Flags:
     if part.block.kind == "opaque" and not np.array_equal(part.points, wanted):
         return np.zeros(len(wanted), bool)
     return np.isin(wanted, part.points)
+
+
+def which_stored(cell: Cell, cells: Cells, store: ChunkStore) -> npt.NDArray[np.bool_]:
+    """Tell which points of a cell are stored, by the names and manifests of files alone.
+
+    Parameters
+    ----------
+    cell : Cell
+        The cell.
+    cells : Cells
+        The request that it belongs to.
+    store : ChunkStore
+        The cache's chunks.
+
+    Returns
+    -------
+    ndarray of bool
+        One entry for each point, row-major.
+    """
+    held = _held_of(cell, _candidates(cell, cells, store), store)
+    return np.ones(cell.points, bool) if held is None else held
+
+
+# --- points that failed -------------------------------------------------------------------------------------
+
+
+def _failed_before(cells: Cells, known: Known, survey: _Survey, missing: IntArray) -> IntArray:
+    """Return for each cell, in grid order, how many of its missing points are recorded as failed."""
+    failed = np.zeros(len(missing), np.intp)
+    if not known:
+        return failed
+    selection = cells.selection
+    turn = sorted(range(len(selection.order)), key=selection.order.__getitem__)
+    among = [{key[turn.index(axis)] for key in known} for axis in range(len(turn))]
+    places = [_places(axis, keys, own) for axis, keys, own in zip(cells.axes, selection.keys, among, strict=True)]
+    for key in known:
+        at = [places[axis].get(key[turn.index(axis)]) for axis in range(len(turn))]
+        if None in at:
+            continue
+        numbers, ranks = zip(*at, strict=True) if at else ((), ())
+        index = int(np.ravel_multi_index(numbers, cells.shape)) if at else 0
+        held = survey.held.get(index)
+        shape = [int(axis.lengths[number]) for axis, number in zip(cells.axes, numbers, strict=True)]
+        if held is None or not held[int(np.ravel_multi_index(ranks, shape)) if at else 0]:
+            failed[index] += 1
+    return np.minimum(failed, missing)
+
+
+def _places(axis: AxisCells, keys: Sequence[bytes], among: set[bytes]) -> dict[bytes, tuple[int, int]]:
+    """Return for each value of a set that an axis is asked for its group, and its rank there."""
+    found = {}
+    for number, group in enumerate(axis):
+        for rank, position in enumerate(group.source.tolist()):
+            if keys[position] in among:
+                found[keys[position]] = number, rank
+    return found
 
 
 # --- why points miss ---------------------------------------------------------------------------------------

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from chunk_memo.chunks import ChunkRef
 from chunk_memo.disk.files import Syncer
@@ -198,6 +200,9 @@ class ProtocolCache:
         self.grid = Grid(axes, {axis.name: len(axis) for axis in axes})
         self._bins = Bins()
         self._key_of: dict[tuple[tuple[str, int], ...], ChunkKey] = {}
+        self._expected: dict[str, int] = {}
+        """How many blocks of a chunk are still to come; the index is told of it with the last."""
+        self._untold: dict[str, ChunkKey] = {}
         for key in self.keys:
             self._add(key)
 
@@ -209,15 +214,25 @@ class ProtocolCache:
         self._bins.boxes.setdefault(tuple(box), len(self._bins.boxes))
         self._key_of.setdefault(tuple(box), key)
 
-    def selection(self) -> Selection:
-        """Return all that the cache covers.
+    @property
+    def axis_order(self) -> tuple[str, ...]:
+        """Names of the axes, in the order in which outputs run over them."""
+        return self.grid.order
+
+    def selection(self, axes: Mapping[str, Any] | None = None) -> Selection:
+        """Return some values of each axis; without any, all that the cache covers.
+
+        Parameters
+        ----------
+        axes : mapping, optional
+            Axis name to values.
 
         Returns
         -------
         Selection
             The request.
         """
-        return select(self.grid)
+        return select(self.grid, axes)
 
     def selection_of_key(self, chunk_key: ChunkKey) -> Selection:
         """Return the points of one chunk key.
@@ -245,14 +260,19 @@ class ProtocolCache:
         return Path(self._cache.write_metadata())
 
     def syncer(self) -> Syncer:
-        """Return a syncer with nothing to do; durability is the cache's own matter.
+        """Return a syncer that syncs nothing, for durability is the cache's own matter.
 
         Returns
         -------
         Syncer
-            The syncer.
+            When it is done, chunks of which only some points were stored are told to the cache's index, too.
         """
-        return Syncer("fast")
+        return _Telling(self)
+
+    def tell_index(self) -> None:
+        """Tell the cache of the chunks that were written to since it was last told."""
+        for name in list(self._untold):
+            self._cache.update_chunk_index(name, self._untold.pop(name))
 
     def collector(self, selection: Selection, *, by_chunk: bool) -> Collector:
         """Return what gathers outputs.
@@ -281,7 +301,12 @@ class ProtocolCache:
         """
         return False
 
-    def read(self, selection: Selection, collector: Collector | None) -> Reading:
+    def read(
+        self,
+        selection: Selection,
+        collector: Collector | None,
+        wanted: npt.NDArray[np.bool_] | None = None,
+    ) -> Reading:
         """Read what the cache has.
 
         Parameters
@@ -290,6 +315,8 @@ class ProtocolCache:
             The request.
         collector : Collector or None
             Takes the outputs.
+        wanted : ndarray of bool, optional
+            For each point of the request whether it is wanted; all of them by default.
 
         Returns
         -------
@@ -298,27 +325,35 @@ class ProtocolCache:
         """
         reading = Reading()
         for rank, cell in enumerate(Cells(selection, self._bins)):
+            asked = np.arange(cell.points)
+            if wanted is not None:
+                flags = wanted[np.ix_(*(axis.source for axis in cell.axes))] if cell.axes else wanted
+                asked = np.flatnonzero(flags)
+            if not len(asked):
+                continue
             reading.total_chunks += 1
-            reading.total_points += cell.points
-            points, outputs = self._found(selection, cell)
+            reading.total_points += len(asked)
+            points, outputs = self._found(selection, cell, asked)
             reading.cached_points += len(points)
             if len(points) and collector is not None:
                 collector.add(rank, cell, self._listed(selection, cell, points, outputs), points)
-            if len(points) == cell.points:
+            if len(points) == len(asked):
                 reading.cached_chunks += 1
                 continue
             reading.partial_chunks += len(points) > 0
-            missing = np.setdiff1d(np.arange(cell.points), points)
-            reading.missing.append((rank, cell, missing if len(points) else None))
+            missing = np.setdiff1d(asked, points)
+            reading.missing.append((rank, cell, missing if len(missing) < cell.points else None))
         return reading
 
-    def _found(self, selection: Selection, cell: Cell) -> tuple[IntArray, list[Any]]:
+    def _found(self, selection: Selection, cell: Cell, asked: IntArray) -> tuple[IntArray, list[Any]]:
         ref = self._ref(selection.order, self._numbers(cell))
         key = self._key(ref)
         payload = self._cache.load_payload(self._cache.resolve_cache_path(key, ref.name)) or {}
         items = payload.get("items") or {}
-        points, outputs = [], []
+        points, outputs, wanted = [], [], set(asked.tolist())
         for number, point in enumerate(self._points(selection, cell)):
+            if number not in wanted:
+                continue
             item = self._cache.item_hash(key, tuple(point[name] for name, _ in key))
             if item in items:
                 points.append(number)
@@ -367,9 +402,71 @@ class ProtocolCache:
         Task
             One call.
         """
-        yield from tasks_for(selection, missing, self._bins, self._ref)
+        cut = tasks_for(selection, missing, self._bins, self._ref)
+        for ref, tasks in itertools.groupby(cut, key=operator.attrgetter("ref")):
+            together = list(tasks)
+            self._expected[ref.name] = self._expected.get(ref.name, 0) + len(together)
+            yield from together
 
-    def block(self, task: Task, output: Any) -> Block:
+    portable = False
+    """Whether workers can store by themselves."""
+
+    def read_back(
+        self, reading: Reading, stored: Sequence[Missing], collector: Collector
+    ) -> Sequence[Missing]:
+        """Tell that nothing was stored by workers.
+
+        Parameters
+        ----------
+        reading : Reading
+            What an earlier read found.
+        stored : sequence of Missing
+            Empty.
+        collector : Collector
+            Takes the outputs.
+
+        Returns
+        -------
+        sequence of Missing
+            What was given.
+        """
+        return stored
+
+    def writer(self) -> ProtocolCache:
+        """Return itself.
+
+        Returns
+        -------
+        ProtocolCache
+            It checks and stores outputs.
+        """
+        return self
+
+    def failure_log(self) -> None:
+        """Tell that no records are kept of points that fail.
+
+        Returns
+        -------
+        None
+            Nothing.
+        """
+
+    def holds(self, task: Task) -> bool:
+        """Tell that nobody else stored a task.
+
+        Parameters
+        ----------
+        task : Task
+            The points.
+
+        Returns
+        -------
+        bool
+            False.
+        """
+        return False
+
+    def block(self, task: Task, output: Any, rows: IntArray | None = None) -> Block:
         """Return an output as a block of one output per point.
 
         Parameters
@@ -378,6 +475,8 @@ class ProtocolCache:
             The points.
         output : object
             What the function returned.
+        rows : ndarray of intp, optional
+            Which of the task's points these are; all of them by default.
 
         Returns
         -------
@@ -385,10 +484,13 @@ class ProtocolCache:
             The outputs.
         """
         output = output if task.order or self.vectorize else [output]
-        coords = PointCoords(task.order, task.values)
-        return make_block(output, coords, task.shape, name=self.name or "the function", outputs="list")
+        coords = PointCoords(task.order, task.values, rows)
+        shape = task.shape if rows is None else (len(rows),)
+        return make_block(output, coords, shape, name=self.name or "the function", outputs="list")
 
-    def store_block(self, task: Task, block: Block, seconds: float, syncer: Syncer) -> int:
+    def write(
+        self, task: Task, block: Block, seconds: float, syncer: Syncer, rows: IntArray | None = None
+    ) -> int:
         """Hand a block to the cache.
 
         Parameters
@@ -401,6 +503,8 @@ class ProtocolCache:
             Seconds of compute.
         syncer : Syncer
             Not used.
+        rows : ndarray of intp, optional
+            Which of the task's points the block holds; all of them by default.
 
         Returns
         -------
@@ -410,11 +514,31 @@ class ProtocolCache:
         key = self._key(task.ref)
         path = self._cache.resolve_cache_path(key, task.ref.name)
         points = list(task.each()) if math.prod(task.shape) else []
-        hashes = [self._cache.item_hash(key, tuple(p[name] for name, _ in key)) for p in points]
-        payload = {
-            "items": dict(zip(hashes, block.outputs(allow_pickle=False), strict=True)),
-            "spec": dict(zip(hashes, points, strict=True)),
-        }
+        points = points if rows is None else [points[row] for row in rows.tolist()]
+        values = [tuple(point[name] for name, _ in key) for point in points]
+        outputs = block.outputs(allow_pickle=False)
+        build = getattr(self._cache, "build_item_maps_from_axis_values", None)
+        if build is not None:
+            items, spec = build(key, values, outputs)
+        else:
+            hashes = [self._cache.item_hash(key, each) for each in values]
+            items, spec = dict(zip(hashes, outputs, strict=True)), dict(zip(hashes, points, strict=True))
+        payload = {"items": items, "spec": spec}
         self._cache.write_chunk_payload(path, payload, existing=self._cache.load_payload(path))
-        self._cache.update_chunk_index(task.ref.name, key)
+        self._untold[task.ref.name] = key
+        self._expected[task.ref.name] = self._expected.get(task.ref.name, 1) - 1
+        if self._expected[task.ref.name] <= 0:
+            self._cache.update_chunk_index(task.ref.name, self._untold.pop(task.ref.name))
         return 0
+
+
+class _Telling(Syncer):
+    """Tells an index of what was written, where a run ends before its chunks are complete."""
+
+    def __init__(self, cache: ProtocolCache) -> None:
+        super().__init__("fast")
+        self._cache = cache
+
+    def flush(self) -> None:
+        """Tell the index."""
+        self._cache.tell_index()

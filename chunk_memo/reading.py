@@ -10,8 +10,8 @@ looked for in the next (:func:`read_layers`).
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from chunk_memo.chunks import ChunkRef, ChunkStore, Part
 from chunk_memo.grid import Bins, IntArray
-from chunk_memo.layers import Asked, Layer, Request, View, moved_cell, pinned_cell, walk
+from chunk_memo.layers import Asked, Layer, Request, View, walk
 from chunk_memo.outputs import Block, Collector, Column
 from chunk_memo.placing import RegionPlace
 from chunk_memo.regions import Patterns, RegionReader, Sink
@@ -30,6 +30,9 @@ __all__ = ["Reader", "Reading", "read_layers"]
 
 _TRIES = 3
 """How often a part that vanished sends a reader back to the complete file."""
+
+
+_Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -45,7 +48,9 @@ class Reading:
     total_points: int = 0
     """Number of distinct points asked for."""
     plan_seconds: float = 0.0
-    """Seconds spent before the first file was opened."""
+    """Seconds spent before the first chunk file was opened, those of writing left out."""
+    write_seconds: float = 0.0
+    """Seconds spent on writing and syncing the layouts of new bins."""
     settled: bool = False
     """Whether the bins of other processes were looked for a moment before."""
     cached_points: int = 0
@@ -54,6 +59,8 @@ class Reading:
     """Bytes of the files read."""
     missing: list[Missing] = field(default_factory=list)
     """Cells that miss points."""
+    cells: Cells | None = None
+    """What was asked of each chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,8 @@ class Reader:
         Called with each block read.
     takes_whole : callable, optional
         Tells whether one output for all points of a cell serves the request; it does by default.
+    listed : set of str, optional
+        The names of all chunks of which something is stored, where they were listed a moment ago.
     """
 
     def __init__(
@@ -110,12 +119,14 @@ class Reader:
         order: tuple[str, ...],
         learn: Callable[[Block], None] | None = None,
         takes_whole: Callable[[Cell], bool] | None = None,
+        listed: Set[str] | None = None,
     ) -> None:
         self._store = store
         self._bins = bins
         self._order = order
         self._learn = learn
         self._takes_whole = takes_whole
+        self._listed = listed
 
     def ref(self, cell: Cell, choice: tuple[int, ...]) -> ChunkRef:
         """Return one of the chunks that may hold a cell.
@@ -186,7 +197,8 @@ class Reader:
             for rank, cell in chosen:
                 self.read(rank, cell, collector, reading)
             return reading
-        regions = RegionReader(self._store, self._bins, self._order, collector, patterns, self._learn)
+        told = self._learn, self._listed
+        regions = RegionReader(self._store, self._bins, self._order, collector, patterns, *told)
         found = regions.read(cells, None if asked is None else asked.whole)
         reading.total_chunks += found.chunks
         reading.cached_chunks += found.chunks
@@ -337,6 +349,8 @@ def read_layers(
     cells: Cells,
     collector: Collector | None,
     learn: Callable[[Block], None] | None = None,
+    wanted: _Flags | None = None,
+    listed: Set[str] | None = None,
 ) -> Reading:
     """Read what is stored of a request in any layer.
 
@@ -350,6 +364,10 @@ def read_layers(
         Takes the outputs. With None nothing is decoded: files are opened and their manifests checked.
     learn : callable, optional
         Called with each block of the cache's own layers.
+    wanted : ndarray of bool, optional
+        For each point of the request whether it is wanted; all of them by default.
+    listed : set of str, optional
+        The names of all chunks of which the first stores something, where they were listed a moment ago.
 
     Returns
     -------
@@ -357,13 +375,17 @@ def read_layers(
         What was found and what was not; missing are points that no layer holds, in cells of the first.
     """
     top, *others = layers
-    reader = Reader(top.store, cells.bins, cells.selection.order, learn)
-    reading = reader.read_all(cells, collector, top.patterns)
+    reader = Reader(top.store, cells.bins, cells.selection.order, learn, listed=listed)
+    asked = None
+    if wanted is not None:
+        home = _home(top, cells)
+        asked = home.asked(home.of_points(wanted))
+    reading = reader.read_all(cells, collector, top.patterns, asked)
     if not others or not reading.missing:
         return reading
-    request = Request(cells.selection)
-    home = View(top, request, cells, [None] * len(cells.axes), {})
-    wanted = np.ones(request.shape, bool)
+    home = _home(top, cells)
+    request = home.request
+    wanted = np.ones(request.shape, bool) if wanted is None else wanted.copy()
     if reading.cached_points:
         wanted[...] = False
         own = home.of_points(wanted)
@@ -385,7 +407,9 @@ def read_layers(
     return reading
 
 
-_Flags = npt.NDArray[np.bool_]
+def _home(top: Layer, cells: Cells) -> View:
+    """Return all that is asked of the first layer."""
+    return View(top, Request(cells.selection), cells, [None] * len(cells.axes), {})
 
 
 def _read_view(
@@ -455,22 +479,14 @@ class _Moving:
             self.collector.add(self.home.rank_of(index), own, block.taken(chosen), flat)
 
     def add_region(self, place: RegionPlace, kind: str, columns: Mapping[Any, Column]) -> bool:
-        """Take the outputs of many chunks at once, where these stand together in the request, too."""
-        runs: list[Run] = []
-        ranges: list[tuple[int, int]] = []
+        """Take the outputs of many chunks at once."""
         own = iter(zip(place.runs, place.ranges, self.view.kept, strict=True))
-        for axis in range(len(self.view.ends)):
-            if axis in self.view.pinned:
-                runs.append(Run(0, [0], 1, 0, pinned_cell(self.view.pinned[axis])))
-                ranges.append((0, 1))
-                continue
-            run, (start, stop), kept = next(own)
-            moved = run if kept is None else _moved_run(run, kept, start, stop)
-            if moved is None:
-                return False
-            runs.append(moved)
-            ranges.append((start, stop))
-        return self.collector.add_region(RegionPlace(runs, ranges), kind, self._widened(columns))
+        runs = [
+            _pinned_run(self.view.pinned[axis]) if axis in self.view.pinned else _moved_run(*next(own))
+            for axis in range(len(self.view.ends))
+        ]
+        whole = [(0, len(run)) for run in runs]
+        return self.collector.add_region(RegionPlace(runs, whole), kind, self._widened(columns))
 
     def _widened(self, columns: Mapping[Any, Column]) -> Mapping[Any, Column]:
         """Give arrays two dimensions of length one, chunks and points, for each axis that the layer lacks."""
@@ -489,11 +505,19 @@ class _Moving:
         }
 
 
-def _moved_run(run: Run, kept: IntArray, start: int, stop: int) -> Run | None:
-    """Return a run of a request for some values as one of the request for all; None where it falls apart."""
-    if run.cell is not None:
-        return Run(run.first, run.numbers, run.size, run.start, moved_cell(run.cell, kept))
-    low, high = run.start + start * run.size, run.start + stop * run.size
-    if int(kept[high - 1]) - int(kept[low]) != high - 1 - low:
-        return None
-    return Run(run.first, run.numbers, run.size, int(kept[low]) - start * run.size)
+def _pinned_run(request: IntArray) -> Run:
+    """Return the run of an axis that a layer lacks: one value, at these positions of the request."""
+    return Run(np.zeros(1, np.intp), [0], 1, 1, request, np.zeros(len(request), np.intp))
+
+
+def _moved_run(run: Run, cells: tuple[int, int], kept: IntArray | None) -> Run:
+    """Return some cells of a run of a request for some values as a run of the request for all of them."""
+    start, stop = cells
+    width = len(run.request) // len(run)
+    request = run.request[start * width : stop * width]
+    return replace(
+        run,
+        ranks=run.ranks[start:stop],
+        numbers=run.numbers[start:stop],
+        request=request if kept is None else kept[request],
+    )

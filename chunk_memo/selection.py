@@ -30,7 +30,7 @@ from chunk_memo.grid import Axis, AxisBins, Bins, Grid, IntArray, in_stable_orde
 from chunk_memo.identity import canonical_bytes, normalize
 from chunk_memo.keys import PackedKeys, keys_of_values, locate, take
 
-__all__ = ["AxisCell", "AxisCells", "Cell", "Cells", "Index", "Run", "Selection", "new_values", "select"]
+__all__ = ["AxisCell", "AxisCells", "Cell", "Cells", "Index", "Piece", "Run", "Selection", "new_values", "select"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -306,33 +306,37 @@ class AxisCell:
 Index = slice | IntArray
 """Positions along an axis."""
 
+Piece = tuple[slice, Index, Index]
+"""Some cells of a run, positions in their bins, and the positions in the request at which these values stand."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """Cells along one axis, one after the other, that ask for the same positions of bins of one size."""
+    """Cells along one axis that ask for the same of bins of one size: for all of it, or a single cell for some.
 
-    first: int
-    """Rank of the first cell along the axis."""
+    The cells need not follow each other, nor need the values of one: a value that was inserted in the middle of
+    an axis stands between cells, or between the values of a bin, and does not tear the run.
+    """
+
+    ranks: IntArray
+    """Rank of each cell along the axis."""
     numbers: list[int]
     """The bin of each cell."""
     size: int
     """Number of values in each bin."""
-    start: int
-    """Position in the request of the first value; whole bins follow each other from there."""
-    cell: AxisCell | None = None
-    """A single cell that is not a whole bin in order; its positions count, and `start` does not."""
+    values: int
+    """Number of distinct values asked of each bin."""
+    request: IntArray
+    """Positions in the request at which the values of the cells stand, cell by cell; as many for each."""
+    positions: IntArray | None = None
+    """Where those are in the bin of a single cell; None where whole bins are asked for, in their order."""
 
     def __len__(self) -> int:
         """Return the number of cells."""
         return len(self.numbers)
 
-    @property
-    def values(self) -> int:
-        """Number of distinct values asked of each bin."""
-        return self.size if self.cell is None else len(self.cell)
-
-    def stretches(self, start: int, stop: int) -> list[tuple[Index, Index]]:
-        """Return which values of a bin are wanted, and where values of some of the cells stand in the request.
+    def pieces(self, start: int, stop: int) -> list[Piece]:
+        """Return where values of some of the cells stand in the request, in boxes of cells and positions.
 
         Parameters
         ----------
@@ -342,29 +346,41 @@ class Run:
         Returns
         -------
         list of tuple
-            Positions in a bin, and positions in the request; slices, as long as few of them say it.
+            Pieces, their cells counted from `start`; all slices, as long as few of them say it.
         """
-        if self.cell is None:
-            return [(slice(None), slice(self.start + start * self.size, self.start + stop * self.size))]
-        cell, positions = self.cell, self.cell.positions[0]
-        if cell.pick is not None:
-            positions = positions[cell.pick]
-        cuts = np.flatnonzero((np.diff(positions) != 1) | (np.diff(cell.request) != 1)) + 1
-        if len(cuts) >= _MOST_STRETCHES:
-            return [(positions, cell.request)]
+        width = len(self.request) // len(self)
+        request, positions = self.request[start * width : stop * width], self.positions
+        torn = np.diff(request) != 1
+        if positions is not None:
+            torn |= np.diff(positions) != 1
+        cuts = np.flatnonzero(torn) + 1
+        if len(cuts) >= _MOST_CUTS:
+            return [(slice(None), slice(None) if positions is None else positions, request)]
+        stretches = itertools.pairwise([0, *cuts.tolist(), len(request)])
         return [
-            (_span(positions[low:high]), _span(cell.request[low:high]))
-            for low, high in itertools.pairwise([0, *cuts.tolist(), len(positions)])
+            (slice(first, last), _span(positions, low, high), _span(request, first * width + low, end))
+            for stretch in stretches
+            for first, last, low, high, end in _boxes(*stretch, width)
         ]
 
 
-def _span(positions: IntArray) -> slice:
-    """Return positions that follow each other as a slice."""
-    return slice(int(positions[0]), int(positions[-1]) + 1)
+def _span(positions: IntArray | None, start: int, stop: int) -> slice:
+    """Return some of positions that follow each other as a slice; of 0, 1, 2, … where there are none."""
+    return slice(start, stop) if positions is None else slice(int(positions[start]), int(positions[stop - 1]) + 1)
 
 
-_MOST_STRETCHES = 8
-"""Values that stand in so many places are picked one by one."""
+def _boxes(start: int, stop: int, width: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Cut a stretch of rows of one width into boxes: yield the rows, the places in them, and where it ends."""
+    while start < stop:
+        row, low = divmod(start, width)
+        high = min(width, low + stop - start)
+        last = stop // width if high - low == width else row + 1
+        start = (last - 1) * width + high
+        yield row, last, low, high, start
+
+
+_MOST_CUTS = 8
+"""Values that stand in more places than this are picked one by one."""
 
 _MOST_KEPT = 1 << 16
 """Of an axis with up to this many cells each is made once; more would fill the memory."""
@@ -497,7 +513,7 @@ class AxisCells:
         Returns
         -------
         list of Run
-            Runs in the order of the cells.
+            Whole bins by their sizes, in the order in which these come up, then the other cells.
         """
         if self._runs is None:
             self._runs = self._cut_runs()
@@ -506,27 +522,27 @@ class AxisCells:
     def _cut_runs(self) -> list[Run]:
         starts, ends = self._starts, self._ends
         numbers, counts = self._labels[starts], ends - starts
-        bin_starts = np.asarray(self._bins.starts, np.intp)
-        sizes = bin_starts[numbers + 1] - bin_starts[numbers]
-        flat, first = self._flat[self._order], self._order[starts]
+        sizes = self._bins.starts[numbers + 1] - self._bins.starts[numbers]
+        flat = self._flat[self._order]
         broken = np.r_[0, np.cumsum(np.r_[flat[1:] - flat[:-1] != 1, False])]
-        whole = (
-            (counts == sizes)
-            & (self._order[ends - 1] - first == counts - 1)
-            & (broken[ends - 1] == broken[starts])
-        )
-        follows = whole[1:] & whole[:-1] & (sizes[1:] == sizes[:-1]) & (first[1:] == first[:-1] + sizes[:-1])
-        cuts = [0, *(np.flatnonzero(~follows) + 1).tolist(), len(starts)]
-        return [
-            Run(
-                low,
-                numbers[low:high].tolist(),
-                int(sizes[low]),
-                int(first[low]),
-                None if whole[low] else self[low],
-            )
-            for low, high in itertools.pairwise(cuts)
-        ]
+        whole = (counts == sizes) & (broken[ends - 1] == broken[starts])
+        runs = [self._run_of_bins(ranks) for ranks in _by_size(sizes, np.flatnonzero(whole))]
+        for rank in np.flatnonzero(~whole).tolist():
+            cell = self[rank]
+            positions = cell.positions[0] if cell.pick is None else cell.positions[0][cell.pick]
+            size, ranks = int(sizes[rank]), np.array([rank])
+            runs.append(Run(ranks, [int(numbers[rank])], size, len(cell), cell.request, positions))
+        return runs
+
+    def _run_of_bins(self, ranks: IntArray) -> Run:
+        """Return a run of cells that ask for whole bins, all of one size."""
+        starts = self._starts[ranks]
+        size = int(self._ends[ranks[0]] - starts[0])
+        if bool((starts[1:] - starts[:-1] == size).all()):
+            request = self._order[starts[0] : starts[-1] + size]
+        else:
+            request = self._order[np.add.outer(starts, np.arange(size)).reshape(-1)]
+        return Run(ranks, self._labels[starts].tolist(), size, size, request)
 
     def _cell_of_one_bin(self, index: int) -> AxisCell:
         if self._cut is None:
@@ -578,6 +594,16 @@ class AxisCells:
             return within
         places = {key: place for place, key in enumerate(self._bins.keys_of(number))}
         return np.fromiter((places[self._keys[i]] for i in request), np.intp, len(request))
+
+
+def _by_size(sizes: IntArray, ranks: IntArray) -> list[IntArray]:
+    """Group cells by the sizes of their bins, in the order in which these come up."""
+    chosen = sizes[ranks]
+    if not len(ranks) or bool((chosen == chosen[0]).all()):
+        return [ranks] if len(ranks) else []
+    order = np.argsort(chosen, kind="stable")
+    groups = np.split(ranks[order], np.flatnonzero(np.diff(chosen[order])) + 1)
+    return sorted(groups, key=operator.itemgetter(0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from chunk_memo.grid import ChunkKey, Grid
-from chunk_memo.plan import MISSING, PARTIAL, STORED, Plan
+from chunk_memo.plan import FAILED, MISSING, PARTIAL, STORED, Plan
 from chunk_memo.selection import Cell
 
 __all__ = ["CacheStatus"]
@@ -48,7 +48,7 @@ class CacheStatus(Mapping[str, Any]):
         if key not in self._LISTS:
             return self._head[key]
         if key not in self._made:
-            states = (STORED,) if key.startswith("cached") else (MISSING, PARTIAL)
+            states = (STORED,) if key.startswith("cached") else (MISSING, PARTIAL, FAILED)
             make = self._indices if key.endswith("indices") else self._key
             self._made[key] = [make(cell) for cell in self.plan.of_state(*states)]
         return self._made[key]
@@ -62,12 +62,14 @@ class CacheStatus(Mapping[str, Any]):
         return len(self._head) + len(self._LISTS)
 
     def __repr__(self) -> str:
-        """Return what a dict of the same content would show, of long lists only the length."""
+        """Return what a dict of the same content would show, of long lists only the length, and no source."""
         shown = ", ".join(f"{key!r}: {self._shown(key)}" for key in self)
         return f"{{{shown}}}"
 
     def _shown(self, key: str) -> str:
-        states = (STORED,) if key.startswith("cached") else (MISSING, PARTIAL)
+        if key == "metadata":
+            return repr(_readable(self[key]))
+        states = (STORED,) if key.startswith("cached") else (MISSING, PARTIAL, FAILED)
         count = int(np.isin(self.plan.states, states).sum()) if key in self._LISTS else 0
         return repr(self[key]) if count <= _MOST_SHOWN else f"[… {count} chunks]"
 
@@ -96,3 +98,15 @@ class CacheStatus(Mapping[str, Any]):
             name: [self._grid.axis(name).lookup[keys[name][i]] for i in asked]
             for name, asked in self._asked(cell)
         }
+
+
+_UNREAD = frozenset({"source", "parts"})
+"""What is kept of a function for the comparison with later code, and may be thousands of lines."""
+
+
+def _readable(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return metadata without what no person reads."""
+    function = metadata.get("function")
+    if not isinstance(function, Mapping):
+        return metadata
+    return {**metadata, "function": {name: value for name, value in function.items() if name not in _UNREAD}}

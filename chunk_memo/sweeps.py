@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib
 import inspect
+import operator
 import time
 import warnings
 from collections import OrderedDict
@@ -23,6 +25,8 @@ from typing import Any, Protocol, TypeVar
 
 from chunk_memo.cache import ChunkCache
 from chunk_memo.errors import IdentityError, IdentityWarning, SignatureError, SpecError
+from chunk_memo.events import Observer
+from chunk_memo.failures import Failures
 from chunk_memo.grid import Grid
 from chunk_memo.identity import (
     Explanation,
@@ -33,6 +37,7 @@ from chunk_memo.identity import (
 )
 from chunk_memo.layers import GcReport
 from chunk_memo.lineage import POLICIES, Lineage, collected
+from chunk_memo.options import OPTION_NAMES, Options
 from chunk_memo.outputs import KINDS
 from chunk_memo.plan import Plan
 from chunk_memo.runners import Diagnostics, run, run_streaming
@@ -52,7 +57,7 @@ from chunk_memo.versions import (
 __all__ = ["Settings", "Sweep", "SweepFunction"]
 
 _MOST_CACHES = 256
-_CALL_OPTIONS = ("axis_indices", "extend_cache", "refresh")
+_CALL_OPTIONS = ("axis_indices", "extend_cache", "observers", "refresh", *sorted(OPTION_NAMES))
 
 Returned = TypeVar("Returned", covariant=True)
 """What a decorated function returns."""
@@ -188,6 +193,21 @@ class SweepFunction(Protocol[Returned]):
             What was removed of all caches of the function.
         """
 
+    def failures(self, *args: Any, **kwargs: Any) -> Failures:
+        """Return the points of a call at which the function failed; see :meth:`ChunkCache.failures`.
+
+        Parameters
+        ----------
+        *args, **kwargs : object
+            As in a call.
+
+        Returns
+        -------
+        Failures
+            A sequence, which prints as a table; ``failures()[0].reproduce()`` calls the function again as it was
+            called then.
+        """
+
     def explain_identity(self) -> Explanation:
         """Return what is noticed when it changes, and what is not.
 
@@ -230,6 +250,8 @@ class Settings:
     """what ``renamed_from`` and ``new_params`` declare"""
     streaming: bool
     """whether outputs are stored only"""
+    options: Options
+    """how runs go about their work, where a call says nothing else"""
 
     def check(self) -> None:
         """Refuse what no function could be decorated with."""
@@ -301,6 +323,8 @@ class _Call:
     axis_indices: Mapping[str, Any] | None
     extend_cache: bool
     refresh: bool
+    observers: tuple[Observer, ...]
+    options: dict[str, Any]
 
 
 class Sweep:
@@ -341,15 +365,7 @@ class Sweep:
         self._ignored = frozenset(settings.ignore)
         self._code, self._bound = _unbound(function)
         self._identities: dict[type | None, FunctionIdentity] = {}
-        self._lineage = Lineage(
-            memo.history,
-            memo.root,
-            self._name,
-            settings.on_code_change,
-            settings.version,
-            settings.evolution,
-            memo.placing(),
-        )
+        self._lineage = self._new_lineage()
         place, _, self._short_name = _qualname(function).rpartition(".")
         self._may_be_method = bool(place) and not place.endswith("<locals>")
         plain = inspect.isfunction(function) and not self._may_be_method
@@ -360,6 +376,18 @@ class Sweep:
         self._plain_caches: dict[tuple[Any, ...], ChunkCache] = {}
         self._plain_identity: FunctionIdentity | None = None
         self._wrapper: Callable[..., Any] = function
+
+    def _new_lineage(self) -> Lineage:
+        memo, settings = self._memo, self._settings
+        return Lineage(
+            memo.history,
+            memo.root,
+            self._name,
+            settings.on_code_change,
+            settings.version,
+            settings.evolution,
+            memo.placing(),
+        )
 
     def _check_axes(self) -> None:
         lacking = [name for name in self._axes if name not in self._parameters]
@@ -412,9 +440,7 @@ class Sweep:
 
             @functools.wraps(self._function)
             def wrapper(*args: Any, **kwargs: Any) -> Any:
-                cache, function, identity = self._prepared(args, kwargs)
-                with self._running(identity):
-                    return run_streaming(cache, function)
+                return self._run(run_streaming, args, kwargs)
 
         else:
 
@@ -423,9 +449,7 @@ class Sweep:
                 found = self._stored_point(args, kwargs)
                 if found is not None:
                     return found
-                cache, function, identity = self._prepared(args, kwargs)
-                with self._running(identity):
-                    return run(cache, function)
+                return self._run(run, args, kwargs)
 
         self._wrapper = wrapper
         parts: dict[str, Any] = {
@@ -438,10 +462,23 @@ class Sweep:
             "invalidate": self._invalidate,
             "gc": self._gc,
             "explain_identity": self._explain_identity,
+            "failures": self._failures,
         }
         for name, part in parts.items():
             setattr(wrapper, name, part)
         return wrapper
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what travels: everything but what is known of this process, and of the disk."""
+        left = ("_parameters", "_lineage", "_plain_caches", "_plain_identity")
+        return {name: value for name, value in self.__dict__.items() if name not in left}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what travelled; the code's identity is that of the process it came from."""
+        self.__dict__.update(state)
+        self._parameters = self._signature.parameters
+        self._plain_caches, self._plain_identity = {}, None
+        self._lineage = self._new_lineage()
 
     # --- what the wrapper carries; see SweepFunction -------------------------------------------------------
 
@@ -461,6 +498,14 @@ class Sweep:
         """Return the cache of a call's params, over the full axes."""
         params = self._taken_apart(args, kwargs).params
         return self._cache(params, self._identified(params))
+
+    def _failures(self, /, *args: Any, **kwargs: Any) -> Failures:
+        """Return the points of a call at which the function failed."""
+        call = self._taken_apart(args, kwargs)
+        cache = self._cache(call.params, self._identified(call.params))
+        if call.axes or call.axis_indices:
+            cache = cache.slice(axis_indices=call.axis_indices, **call.axes)
+        return cache.failures().of(Execution(self._function, call.params, self._signature))
 
     def _invalidate(self, /, *args: Any, **kwargs: Any) -> int:
         """Let stored points of a call count as missing."""
@@ -588,11 +633,17 @@ class Sweep:
             self._plain_caches[key] = cache
         return cache
 
-    def _prepared(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[ChunkCache, Callable[..., Any], FunctionIdentity]:
-        """Return what a call runs over, what it runs, and what that is known by."""
+    def _run(self, runner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run what a call asks for."""
         call = self._taken_apart(args, kwargs)
+        cache, identity = self._prepared(call)
+        options = self._settings.options.updated(call.options)
+        function = Execution(self._function, call.params, self._signature)
+        with self._running(identity):
+            return runner(cache, function, observers=call.observers, **options.given())
+
+    def _prepared(self, call: _Call) -> tuple[ChunkCache, FunctionIdentity]:
+        """Return what a call runs over, and what the function is known by."""
         identity = self._identified(call.params)
         cache = self._cache(call.params, identity)
         self._lineage.settle(cache, self._found(cache, call.params, identity))
@@ -602,7 +653,7 @@ class Sweep:
             cache = cache.slice(axis_indices=call.axis_indices, **call.axes)
         if call.refresh:
             cache.invalidate()
-        return cache, functools.partial(self._execute, call.params), identity
+        return cache, identity
 
     def _found(
         self, cache: ChunkCache, params: Mapping[str, Any], identity: FunctionIdentity
@@ -634,8 +685,9 @@ class Sweep:
                 self._fill(name, parameter, given)
         if not self._axes and options.get("axis_indices"):
             raise SpecError("Cannot pass axis arguments to a function without axes; leave axis_indices out")
-        extend, refresh = bool(options.get("extend_cache")), bool(options.get("refresh"))
-        return _Call(given, axes, options.get("axis_indices"), extend, refresh)
+        extend, refresh = bool(options.pop("extend_cache", False)), bool(options.pop("refresh", False))
+        indices, observers = options.pop("axis_indices", None), tuple(options.pop("observers", ()))
+        return _Call(given, axes, indices, extend, refresh, observers, options)
 
     def _fill(self, name: str, parameter: inspect.Parameter, given: dict[str, Any]) -> None:
         if parameter.default is not inspect.Parameter.empty:
@@ -666,21 +718,6 @@ class Sweep:
         if twice:
             raise SpecError(f"{twice[0]!r} was given both in {name!r} and as an argument; give it once")
         return {**rest, **params}
-
-    def _execute(self, params: dict[str, Any], **axes: Any) -> Any:
-        """Call the function with params and axis values, each in its place."""
-        arguments = {**params, **axes}
-        bound = inspect.BoundArguments(self._signature, OrderedDict())
-        for name, parameter in self._parameters.items():
-            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                more = {
-                    **params.get(name, {}),
-                    **{a: v for a, v in axes.items() if a not in self._parameters},
-                }
-                bound.arguments[name] = more
-            elif name in arguments:
-                bound.arguments[name] = arguments[name]
-        return self._function(*bound.args, **bound.kwargs)
 
     # --- identity ------------------------------------------------------------------------------------------
 
@@ -777,6 +814,72 @@ class Sweep:
             return None
         heirs = [vars(base).get(name) is member for base in kind.__mro__]
         return kind if any(heirs) and not heirs[0] else None
+
+
+class Execution:
+    """The function with its params: called with axis values, each argument gets its place.
+
+    To other processes it goes by name where the decorated function can be imported there, else by value.
+
+    Parameters
+    ----------
+    function : callable
+        The function itself.
+    params : mapping
+        Its arguments that are not axes, by name.
+    signature : Signature, optional
+        Its signature, where that is known.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        params: Mapping[str, Any],
+        signature: inspect.Signature | None = None,
+    ) -> None:
+        self._function = function
+        self._params = params
+        self._signature = signature or inspect.signature(function)
+
+    def __call__(self, **axes: Any) -> Any:
+        """Call the function with values of the axes."""
+        arguments = {**self._params, **axes}
+        parameters = self._signature.parameters
+        bound = inspect.BoundArguments(self._signature, OrderedDict())
+        for name, parameter in parameters.items():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                more = {axis: value for axis, value in axes.items() if axis not in parameters}
+                bound.arguments[name] = {**self._params.get(name, {}), **more}
+            elif name in arguments:
+                bound.arguments[name] = arguments[name]
+        return self._function(*bound.args, **bound.kwargs)
+
+    def __reduce__(self) -> Any:
+        """Return what travels."""
+        place = _place_of(self._function)
+        return _execution, (place or self._function, place is not None, self._params)
+
+
+def _place_of(function: Any) -> tuple[str, str] | None:
+    """Return module and name under which a decorated function can be imported; None where it has to travel."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if module in (None, "__main__") or name is None or "<locals>" in name:
+        return None
+    return (module, name) if _imported(module, name) is function else None
+
+
+def _imported(module: str, name: str) -> Any:
+    """Return what the decorated function of that name wraps."""
+    try:
+        found: Any = operator.attrgetter(name)(importlib.import_module(module))
+    except (ImportError, AttributeError):
+        return None
+    return getattr(found, "__wrapped__", None)
+
+
+def _execution(function: Any, named: bool, params: Mapping[str, Any]) -> Execution:
+    """Return what travelled."""
+    return Execution(_imported(*function) if named else function, params)
 
 
 _PLAIN = frozenset({int, float, str, bool, bytes, type(None)})

@@ -497,7 +497,7 @@ class Folder:
         self.layouts[digest] = layout
         layout.add_to(self.bins)
 
-    def commit_layout(self, layout: Layout, syncer: files.Syncer, metadata: bytes | None = None) -> None:
+    def commit_layout(self, layout: Layout, syncer: files.Syncer, metadata: bytes | None = None) -> float:
         """Write a layout and adopt it; it is on disk when this returns.
 
         Parameters
@@ -508,14 +508,22 @@ class Folder:
             Takes note of what must be on disk.
         metadata : bytes, optional
             Content of ``metadata.json``, given where the layout may be one file with it.
+
+        Returns
+        -------
+        float
+            Seconds that writing and syncing took.
         """
+        started = time.perf_counter()
         digest, document = _document(layout)
         if metadata is None or not self._commit_as_one(digest, document, metadata, syncer):
             files.commit(self._layout_path(digest), [sealed(document)], syncer)
         syncer.flush()
+        written = time.perf_counter()
         if digest not in self.layouts:
             self._adopt(digest, layout)
         self._unite(syncer)
+        return written - started
 
     def _layout_path(self, digest: str) -> Path:
         return self.path / "layouts" / f"{digest}.json"
@@ -675,16 +683,19 @@ class Folder:
         """
         return files.modified_at(f"{self._text}/chunks")
 
-    def flat_names(self) -> set[str]:
+    def flat_names(self) -> tuple[set[str], bool]:
         """Return the names of the chunks that lie directly in ``chunks/``, whole or in part.
 
         Returns
         -------
-        set of str
+        names : set of str
             Names without suffix.
+        complete : bool
+            Whether these are all: no files are spread over folders.
         """
-        names = files.list_folder(f"{self._text}/chunks")
-        return {name.rpartition(".")[0] for name in names if name.endswith((".h5", ".parts"))}
+        listed = files.list_folder(f"{self._text}/chunks")
+        names = {name.rpartition(".")[0] for name in listed if name.endswith((".h5", ".parts"))}
+        return names, not any(len(name) == 2 for name in listed)
 
     def stored(self, limit: int | None) -> tuple[set[str], set[str]] | None:
         """List the chunks of which something is stored, wherever it lies in ``chunks/``.

