@@ -97,11 +97,7 @@ def large_chunks(folder: Path, chunks: int, size: int = CHUNK) -> Case:
     return Case(
         f"{chunks} chunks of {size / 2**20:.0f} MB on 2 workers, no syncing: seconds",
         lambda: _large(folder, chunks, size, "stored")["seconds"],
-        (
-            Against(
-                "arrays sent back", lambda: _large(folder, chunks, size, "by value")["seconds"], bound=BOUND
-            ),
-        ),
+        (Against("arrays sent back", lambda: _large(folder, chunks, size, "by value")["seconds"], bound=BOUND),),
         gauge=returned,
         unit="s",
         practice=False,

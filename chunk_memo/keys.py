@@ -498,11 +498,14 @@ class KeyIndex(Mapping[bytes, int]):
         if keys is self._keys or (isinstance(keys, PackedKeys) and keys.data == self._keys.data):
             return np.arange(len(keys))
         if not isinstance(keys, PackedKeys):
-            return np.fromiter((self.get(key, -1) for key in keys), np.intp, len(keys))
+            alike = self._keys.alike(keys) if len(keys) else None
+            if alike is None:
+                return np.fromiter((self.get(key, -1) for key in keys), np.intp, len(keys))
+            keys = alike
         if keys.tag != self._keys.tag:
             return np.full(len(keys), -1, np.intp)
         bits, order = self._sorted
-        if not _rises(bits):  # hashes of different texts met
+        if self._hashes_met:
             return np.fromiter(map(self._exact.get, keys, itertools.repeat(-1)), np.intp, len(keys))
         wanted = keys.bits
         place = np.minimum(np.searchsorted(bits, wanted), len(bits) - 1)
@@ -511,6 +514,11 @@ class KeyIndex(Mapping[bytes, int]):
         some = keys if len(there) == len(keys) else keys.taken(there)
         found[there[~self._keys.same_at(found[there], some)]] = -1
         return found
+
+    @cached_property
+    def _hashes_met(self) -> bool:
+        """Whether different texts have the same hash."""
+        return not _rises(self._sorted[0])
 
     @cached_property
     def _exact(self) -> dict[bytes, int]:

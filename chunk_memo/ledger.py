@@ -18,6 +18,7 @@ warm path; what was read of it is kept for the next run.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,10 +35,11 @@ from chunk_memo.errors import DamageWarning, FormatVersionError
 from chunk_memo.failures import Failure
 from chunk_memo.grid import Axis, Grid, IntArray
 from chunk_memo.identity import canonical_many
+from chunk_memo.keys import locate
 from chunk_memo.selection import Cell, Selection
 from chunk_memo.tasks import Missing, Task
 
-__all__ = ["FailureLog", "Known", "Ledger", "PointKey", "known_failures", "outstanding", "point_keys"]
+__all__ = ["FailureLog", "Known", "Ledger", "PointKey", "PointKeys", "known_failures", "outstanding"]
 
 _FORMAT_VERSION = 1
 """Version of the records that this library writes, and the latest that it reads."""
@@ -237,29 +239,41 @@ def _failures_of(name: str, content: Mapping[str, Any]) -> Iterator[Failure]:
 # --- points --------------------------------------------------------------------------------------------------
 
 
-def point_keys(thing: Failure | Task, rows: IntArray | None) -> list[PointKey]:
-    """Return what points are known by.
+class PointKeys:
+    """Tells what points are known by; the values that failures of one task share are looked at once."""
 
-    Parameters
-    ----------
-    thing : Failure or Task
-        What has values along each axis.
-    rows : ndarray of intp or None
-        Which points of their product, row-major; None for all.
+    def __init__(self) -> None:
+        self._ready: dict[int, tuple[Any, list[Sequence[bytes]]]] = {}
 
-    Returns
-    -------
-    list of tuple of bytes
-        A key for each point.
-    """
-    if not thing.order:
-        return [()]
-    keys = [canonical_many(list(values)) for values in thing.values]
-    sizes = tuple(map(len, keys))
-    places = np.arange(np.prod(sizes, dtype=np.intp)) if rows is None else rows
-    along = np.unravel_index(places, sizes)
-    turn = sorted(range(len(sizes)), key=thing.order.__getitem__)
-    return list(zip(*([keys[axis][i] for i in along[axis].tolist()] for axis in turn), strict=True))
+    def of(self, thing: Failure | Task, rows: IntArray | None) -> list[PointKey]:
+        """Return what points are known by.
+
+        Parameters
+        ----------
+        thing : Failure or Task
+            What has values along each axis.
+        rows : ndarray of intp or None
+            Which points of their product, row-major; None for all.
+
+        Returns
+        -------
+        list of tuple of bytes
+            A key for each point.
+        """
+        if not thing.order:
+            return [()]
+        keys = self._of_values(thing.values)
+        sizes = tuple(map(len, keys))
+        places = np.arange(math.prod(sizes)) if rows is None else rows
+        along = np.unravel_index(places, sizes)
+        turn = sorted(range(len(sizes)), key=thing.order.__getitem__)
+        return list(zip(*([keys[axis][i] for i in along[axis].tolist()] for axis in turn), strict=True))
+
+    def _of_values(self, values: tuple[Sequence[Any], ...]) -> list[Sequence[bytes]]:
+        found = self._ready.get(id(values))
+        if found is None:  # the values are kept, so that their id stays their own
+            found = self._ready[id(values)] = values, [canonical_many(list(along)) for along in values]
+        return found[1]
 
 
 def known_failures(failures: Iterable[Failure]) -> dict[PointKey, Failure]:
@@ -276,8 +290,9 @@ def known_failures(failures: Iterable[Failure]) -> dict[PointKey, Failure]:
         Key of a point to its failure.
     """
     known: dict[PointKey, Failure] = {}
+    keys = PointKeys()
     for failure in sorted(failures, key=_age):
-        known.update(dict.fromkeys(point_keys(failure, failure.rows), failure))
+        known.update(dict.fromkeys(keys.of(failure, failure.rows), failure))
     return known
 
 
@@ -308,11 +323,12 @@ class Ledger:
             self._take([f for f in log.read() if sorted(f.order) == sorted(selection.order)])
 
     def _take(self, failures: Sequence[Failure]) -> None:
+        keys = PointKeys()
         for failure in sorted(failures, key=_age):
             assert failure.record is not None
             name = failure.record[0]
             self._of.setdefault(name, []).append(failure)
-            for key in point_keys(failure, failure.rows):
+            for key in keys.of(failure, failure.rows):
                 self._known[key] = failure
                 self._records.setdefault(key, []).append(name)
                 self._open.setdefault(name, set()).add(key)
@@ -369,7 +385,7 @@ class Ledger:
             Which of its points; None for all.
         """
         if self._records:
-            self._resolve(point_keys(task, rows))
+            self._resolve(PointKeys().of(task, rows))
 
     def failed(self, task: Task, failures: Sequence[Failure], syncer: files.Syncer) -> list[Failure]:
         """Record failures of a task; they take the place of earlier ones of the same points.
@@ -391,8 +407,9 @@ class Ledger:
         keys: list[PointKey] = []
         if self._known:
             counted = []
+            named = PointKeys()
             for failure in failures:
-                own = point_keys(task, failure.rows)
+                own = named.of(task, failure.rows)
                 before = [self._known[key].attempts for key in own if key in self._known]
                 counted.append(replace(failure, attempts=1 + max(before, default=0)))
                 keys += own
@@ -425,7 +442,8 @@ class Ledger:
             Takes note of what must be on disk.
         """
         for name in sorted(self._touched):
-            left = [_trimmed(failure, self._open[name]) for failure in self._of[name]]
+            named = PointKeys()
+            left = [_trimmed(failure, named, self._open[name]) for failure in self._of[name]]
             try:
                 if self._log is not None:
                     self._log.replace(name, [failure for failure in left if failure.points], syncer)
@@ -434,9 +452,9 @@ class Ledger:
         self._touched.clear()
 
 
-def _trimmed(failure: Failure, open_keys: set[PointKey]) -> Failure:
+def _trimmed(failure: Failure, named: PointKeys, open_keys: set[PointKey]) -> Failure:
     """Return a failure of those of its points that are in a set."""
-    keys = point_keys(failure, failure.rows)
+    keys = named.of(failure, failure.rows)
     kept = np.array([number for number, key in enumerate(keys) if key in open_keys], np.intp)
     if len(kept) == len(keys):
         return failure
@@ -501,6 +519,7 @@ def outstanding(
     list of Failure
         The failures, with the points that are left of each.
     """
+    point_keys = PointKeys()
     fitting = [failure for failure in failures if sorted(failure.order) == sorted(grid.order)]
     last = known_failures(fitting)
     asked = None if within is None else dict(zip(within.order, map(frozenset, within.keys), strict=True))
@@ -519,7 +538,7 @@ def outstanding(
         named = zip(first.order, keys, read, strict=True)
         values = tuple([_declared(grid.axis(name), own, along) for name, own, along in named])
         for failure in group:
-            own = point_keys(failure, failure.rows)
+            own = point_keys.of(failure, failure.rows)
             rows = np.arange(len(own)) if failure.rows is None else failure.rows
             open_rows = wanted.reshape(-1)[rows] & np.array([last[key] is failure for key in own], bool)
             if open_rows.any():
@@ -530,5 +549,5 @@ def outstanding(
 
 def _declared(axis: Axis, keys: Sequence[bytes], values: Sequence[Any]) -> tuple[Any, ...]:
     """Return values as they were declared, which may be of a class that is not rebuilt from a file."""
-    pairs = zip(keys, values, strict=True)
-    return tuple([axis.values[axis.lookup[key]] if key in axis.lookup else value for key, value in pairs])
+    places = locate(axis.lookup, keys).tolist()
+    return tuple([value if at < 0 else axis.values[at] for at, value in zip(places, values, strict=True)])

@@ -20,7 +20,7 @@ from chunk_memo.selection import Cell, Cells, Selection
 __all__ = ["FAILED", "MISSING", "PARTIAL", "STORED", "Plan", "PlanGroup", "boxes"]
 
 MISSING, PARTIAL, STORED, FAILED = 0, 1, 2, 3
-"""States of a chunk: nothing of it is stored, some of what was asked is, all of that is; the rest of it failed."""
+"""States of a chunk: nothing of it is stored, some of what was asked is, all of that is; the rest failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ that anything is missing or damaged: chunks that were not read are returned, and
 
 What this saves, as profiles of a cache of 10,000 chunks showed: making a reference, a manifest, a block and
 index arrays for each chunk took 130 microseconds, while opening, reading and closing its file takes 7. Names
-and identities of a region come from the digests of its bins at a fifth of a microsecond each. A region itself costs
-half a millisecond, so a value inserted in the middle of an axis must not make three of one: it stands between the
-places where values go, which is a matter of scattering (:class:`~chunk_memo.selection.Run`), not of reading.
+and identities of a region come from the digests of its bins at a fifth of a microsecond each. A region costs
+half a millisecond besides, so a value inserted in the middle of an axis must not make three of one: it stands
+between the places where values go, and that is a matter of scattering, not of reading.
 """
 
 from __future__ import annotations

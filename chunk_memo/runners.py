@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
+from chunk_memo import maps
 from chunk_memo.cache import ChunkCache
 from chunk_memo.engine import Diagnostics, Engine
 from chunk_memo.errors import SpecError
@@ -234,7 +235,9 @@ class Running:
         options: Mapping[str, Any],
     ) -> None:
         self._settings = cache if context is None else context
-        self.engine = Engine(verbs, exec_fn, _watchers(self._settings, observers), Options().updated(options))
+        how = Options().updated(options)
+        maps.check(how)
+        self.engine = Engine(verbs, exec_fn, _watchers(self._settings, observers), how)
         self.engine.describe()
 
     @property

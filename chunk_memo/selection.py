@@ -310,7 +310,7 @@ Piece = tuple[slice, Index, Index]
 """Some cells of a run, positions in their bins, and the positions in the request at which these values stand."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Run:
     """Cells along one axis that ask for the same of bins of one size: for all of it, or a single cell for some.
 
@@ -349,11 +349,10 @@ class Run:
             Pieces, their cells counted from `start`; all slices, as long as few of them say it.
         """
         width = len(self.request) // len(self)
-        request, positions = self.request[start * width : stop * width], self.positions
-        torn = np.diff(request) != 1
-        if positions is not None:
-            torn |= np.diff(positions) != 1
-        cuts = np.flatnonzero(torn) + 1
+        first, end = start * width, stop * width
+        request, positions, cuts = self.request[first:end], self.positions, self._cuts
+        if len(cuts):
+            cuts = cuts[np.searchsorted(cuts, first, "right") : np.searchsorted(cuts, end)] - first
         if len(cuts) >= _MOST_CUTS:
             return [(slice(None), slice(None) if positions is None else positions, request)]
         stretches = itertools.pairwise([0, *cuts.tolist(), len(request)])
@@ -362,6 +361,14 @@ class Run:
             for stretch in stretches
             for first, last, low, high, end in _boxes(*stretch, width)
         ]
+
+    @cached_property
+    def _cuts(self) -> IntArray:
+        """Where values do not follow each other; found once, as many batches of one run are placed."""
+        torn = np.diff(self.request) != 1
+        if self.positions is not None:
+            torn |= np.diff(self.positions) != 1
+        return np.flatnonzero(torn) + 1
 
 
 def _span(positions: IntArray | None, start: int, stop: int) -> slice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 from collections.abc import Callable
@@ -134,6 +135,37 @@ output, diag = run(cache, functools.partial(exec_fn, params))
 """
 
 
+PARALLEL = """
+import functools
+
+from chunk_memo import run_parallel
+
+
+parallel_cache = memo.cache_for_params(params).slice(
+    axis_indices={"strat": range(0, 1), "s": slice(0, 3)}
+)
+
+parallel_output, parallel_diag = run_parallel(
+    items,
+    exec_fn=functools.partial(exec_fn, params),
+    cache=parallel_cache,
+)
+"""
+
+
+OVERRIDES = (
+    "write_metadata chunk_hash resolve_cache_path load_payload write_chunk_payload update_chunk_index"
+    " load_chunk_index build_item_maps_from_axis_values build_item_maps_from_chunk_output"
+    " reconstruct_output_from_items collect_chunk_data item_hash"
+)
+"""The methods that the document lets ``run_parallel`` override, in its order."""
+
+
+def one_item(params: dict[str, Any], strat: str, s: int) -> tuple[int, str, float]:
+    """Return the output of one item."""
+    return s, strat, params["alpha"]
+
+
 def exec_fn(params: dict[str, Any], strat: list[str], s: list[int]) -> list[Any]:
     """Return one output per point; axes made directly come in lexicographic order."""
     return [(n, each, params["alpha"]) for n in s for each in strat]
@@ -232,6 +264,88 @@ def test_the_chunk_cache_example(paste: Callable[..., dict[str, Any]]) -> None:
         assert (4, executed) == (names["diag"].total_chunks, names["diag"].executed_chunks)
 
 
+@pytest.mark.parametrize(
+    "items",
+    [
+        [{"strat": "a", "s": 3}, {"s": 1, "strat": "a"}],
+        [(3, "a"), (1, "a")],  # in axis order, which is lexicographic for a cache made directly
+        [[3, "a"], [1, "a"]],
+    ],
+)
+def test_the_parallel_example(paste: Callable[..., dict[str, Any]], items: list[Any]) -> None:
+    """Items come back in their order, computed by the default pool; again, and by ``run``, they are read."""
+    params = {"alpha": 0.4}
+    memo = ChunkMemo("memo_cache", {"strat": 1, "s": 2}, {"strat": ["a", "b"], "s": [1, 2, 3, 4]}, verbose=0)
+    for executed in (2, 0):
+        names = paste(PARALLEL, memo=memo, params=params, items=items, exec_fn=one_item)
+        assert [(3, "a", 0.4), (1, "a", 0.4)] == names["parallel_output"]
+        diagnostics = names["parallel_diag"]
+        assert (executed, 2) == (diagnostics.executed_points, diagnostics.total_points)
+    _, diagnostics = chunk_memo.run(names["parallel_cache"], functools.partial(exec_fn, params))
+    assert (2, 1) == (diagnostics.cached_points, diagnostics.executed_points)
+
+
+def test_scalar_items_stand_for_the_one_axis(tmp_path: Path) -> None:
+    """With one axis an item may be its value; ``extend_cache=True`` takes in what it did not have."""
+    cache = ChunkCache(tmp_path, "one", {}, {"s": 2}, {"s": [1, 2, 3]}, verbose=0)
+    found, _ = chunk_memo.run_parallel([3, 1], exec_fn=lambda s: s * s, cache=cache, map_fn=map)
+    assert [9, 1] == found
+    found, diagnostics = chunk_memo.run_parallel(
+        [9, 3], exec_fn=lambda s: s * s, cache=cache, map_fn=map, extend_cache=True
+    )
+    assert ([81, 9], 1) == (found, diagnostics.executed_points)
+    assert [1, 2, 3, 9] == cache.axis_values["s"]
+
+
+def test_streaming_in_parallel_keeps_no_outputs(tmp_path: Path) -> None:
+    """``flush_on_chunk=True`` and ``return_output=False`` store everything and return nothing."""
+    cache = ChunkCache(tmp_path, "one", {}, {"s": 2}, {"s": [1, 2, 3]}, verbose=0)
+    output, diagnostics = chunk_memo.run_parallel(
+        [1, 2, 3],
+        exec_fn=lambda s: s * s,
+        cache=cache,
+        map_fn=map,
+        map_fn_kwargs={},
+        flush_on_chunk=True,
+        return_output=False,
+    )
+    assert ([], 3, 2) == (output, diagnostics.executed_points, diagnostics.stream_flushes)
+    assert [1, 4, 9] == chunk_memo.run(cache, lambda s: s)[0].tolist()
+
+
+def test_every_method_of_the_document_can_be_overridden(tmp_path: Path) -> None:
+    """``run_parallel`` takes the document's twelve overrides; the driver calls them, the index once per chunk."""
+    cache = ChunkCache(tmp_path, "one", {}, {"s": 2}, {"s": [1, 2, 3, 4]}, verbose=0)
+    called: list[str] = []
+
+    def watched(name: str) -> Callable[..., Any]:
+        def method(*args: Any, **kwargs: Any) -> Any:
+            called.append(name)
+            return getattr(cache, name)(*args, **kwargs)
+
+        return method
+
+    names = OVERRIDES.split()
+    listed = list(inspect.signature(chunk_memo.run_parallel).parameters)
+    assert names == [name for name in listed if name in names]
+    overrides: Any = {name: watched(name) for name in names}
+    output, diagnostics = chunk_memo.run_parallel(
+        [4, 1, 2], exec_fn=lambda s: s * s, cache=cache, map_fn=map, context=cache, **overrides
+    )
+    assert ([16, 1, 4], 3) == (output, diagnostics.executed_points)
+    used = {"write_metadata", "chunk_hash", "resolve_cache_path", "load_payload", "write_chunk_payload"}
+    assert used | {"build_item_maps_from_axis_values", "item_hash"} <= set(called)
+    assert 2 == called.count("update_chunk_index")
+    assert 3 == chunk_memo.run(cache, lambda s: [v * v for v in s])[1].cached_points
+
+
+def test_a_whole_cache_runs_in_parallel(tmp_path: Path) -> None:
+    """``run_parallel(cache, exec_fn=…)`` calls the function with axis vectors, as ``run`` does."""
+    cache = ChunkCache(tmp_path, "one", {}, {"s": 2}, {"s": [1, 2, 3]}, verbose=0)
+    output, diagnostics = chunk_memo.run_parallel(cache, exec_fn=lambda s: [v * v for v in s], map_fn=map)
+    assert ([1, 4, 9], 2) == (output, diagnostics.executed_chunks)
+
+
 def test_arguments_are_those_of_the_document() -> None:
     """``ChunkCache`` takes the document's arguments in its order, and ``auto_load`` those that it shows."""
     listed = (
@@ -252,7 +366,7 @@ def test_names_are_where_the_document_imports_them_from() -> None:
     """Everything that the document names can be imported from the package, the runners also from theirs."""
     names = (
         "ChunkCache ChunkMemo auto_load params_to_cache_id run run_streaming run_chunks run_chunks_streaming"
-        " Diagnostics CacheStatus CacheProtocol RunnerContext __version__"
+        " run_parallel Diagnostics CacheStatus CacheProtocol RunnerContext __version__"
     )
     assert [] == [name for name in names.split() if not hasattr(chunk_memo, name)]
     from chunk_memo.runners import run, run_streaming
@@ -262,9 +376,4 @@ def test_names_are_where_the_document_imports_them_from() -> None:
 
 def test_methods_that_may_be_overridden_are_there() -> None:
     """``ChunkCache`` has every method that the document lists as an override of the parallel runner."""
-    names = (
-        "write_metadata chunk_hash resolve_cache_path load_payload write_chunk_payload update_chunk_index"
-        " load_chunk_index build_item_maps_from_axis_values build_item_maps_from_chunk_output"
-        " reconstruct_output_from_items collect_chunk_data item_hash"
-    )
-    assert [] == [name for name in names.split() if not callable(getattr(ChunkCache, name, None))]
+    assert [] == [name for name in OVERRIDES.split() if not callable(getattr(ChunkCache, name, None))]

@@ -68,7 +68,12 @@ def test_a_task_that_kills_its_worker_is_found() -> None:
     done, lost = outcomes(Joblib(2).run(mapping.killed_at_seven, iter(range(12))))
     assert {task: task * task for task in range(12) if task != 7} == done
     assert [(7, "its worker was killed by SIGKILL")] == [(each.task, each.reason) for each in lost]
-    assert lost[0].deaths > 1
+
+
+def test_several_tasks_may_kill_their_workers() -> None:
+    """Each guilty task is lost, also where several were under way together."""
+    done, lost = outcomes(Joblib(2).run(mapping.killed_at_seven, iter([7, 1, 7, 2])))
+    assert ({1: 1, 2: 4}, [7, 7]) == (done, [each.task for each in lost])
 
 
 def test_lost_tasks_may_come_again() -> None:
@@ -158,10 +163,10 @@ def client() -> Iterator[Any]:
     with (
         # A task that kills its worker is given up at once, and workers come back quickly.
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        distributed.LocalCluster(  # type: ignore[no-untyped-call]
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", protocol="tcp", dashboard_address=None
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", protocol="tcp", dashboard_address="127.0.0.1:0"
         ) as cluster,
-        distributed.Client(cluster) as made,  # type: ignore[no-untyped-call]
+        distributed.Client(cluster) as made,
     ):
         yield made
 

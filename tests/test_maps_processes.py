@@ -395,6 +395,20 @@ def test_what_the_fork_server_has_loaded(tmp_path: Path, setting: str, expected:
     assert f"{expected}\n" == said("-c", PRELOADS.replace("SETTING", setting), cwd=tmp_path)
 
 
+LEFT = """
+import time
+from chunk_memo.maps.processes import Processes
+
+run = Processes(2).run(lambda task: time.sleep(600 if task else 0), iter([0, 1, 1]))
+print(next(run).task)
+"""
+
+
+def test_a_program_may_end_in_the_midst(tmp_path: Path) -> None:
+    """A program that ends while a run is half consumed does not wait for it."""
+    assert "0\n" == said("-c", LEFT, cwd=tmp_path)
+
+
 DRIVER = """
 import os, sys, time
 from chunk_memo.maps.processes import Processes

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import clusters
 import numpy as np
 import pytest
 from mapping import (
@@ -33,22 +32,8 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """Run Ray on two processors, as light as it goes, over loopback."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # those of Ray itself about its settings and its open files
-        patch.setenv("PYTHONPATH", f"{HERE.parent}{os.pathsep}{HERE}")  # for the workers
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-
-        ray.init(
-            num_cpus=2,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=80_000_000,
-            _node_ip_address="127.0.0.2",  # of 127.0.0.1 it makes the address of a network card
-        )
+    with clusters.ray_started():
         yield
-        ray.shutdown()
 
 
 def outcomes(
@@ -154,7 +139,7 @@ def test_a_task_that_takes_too_long_is_ended() -> None:
 
 def test_what_the_workers_cannot_load_is_named() -> None:
     """A function that needs a module which the workers lack breaks the map, with the way out."""
-    with pytest.raises(MapBrokenError, match=r"cannot carry '0' to a worker and back .* runtime_env="):
+    with pytest.raises(MapBrokenError, match=r"cannot carry '0' .*a_module_that_is_not_there.*runtime_env="):
         outcomes(Unknown(), iter(range(3)))
 
 

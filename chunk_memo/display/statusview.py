@@ -92,13 +92,10 @@ def look(root: Path) -> RootStatus:
 
 
 def _caches(root: Path) -> list[str]:
-    """Return the names of folders that are caches, or become ones."""
-    found = []
-    for name in files.list_folder(root):
-        known = files.modified_at(root / name / "metadata.json") if not name.startswith(".") else None
-        if known is not None:
-            found.append(name)
-    return found
+    """Return the names of the folders that are caches."""
+    with os.scandir(root) as entries:
+        folders = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    return [name for name in folders if (root / name / "metadata.json").is_file()]
 
 
 def _cache_line(root: Path, cache_id: str, changed_at: float) -> CacheLine:
@@ -138,7 +135,8 @@ def status_lines(found: RootStatus, columns: int) -> list[str]:
     list of str
         Lines that fit.
     """
-    lines = [f"{found.root}: {_counted(len(found.runs), 'run')}, {_counted(found.cache_count, 'cache')}"]
+    counts = f": {_counted(len(found.runs), 'run')}, {_counted(found.cache_count, 'cache')}"
+    lines = [_end(found.root, columns - len(counts)) + counts]
     if found.runs:
         lines += ["", *_run_lines(found.runs, columns)]
     if found.caches:
@@ -240,3 +238,7 @@ def _cache_lines(found: RootStatus, columns: int) -> list[str]:
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def _end(text: str, width: int) -> str:
+    return text if len(text) <= width else "…" + text[len(text) - max(0, width - 1) :]

@@ -1,10 +1,10 @@
 """One thread that looks after what must go on while a function computes: bars are drawn, files are touched.
 
 A bar that moves only when a chunk is done would not even appear during an hour's first chunk, so somebody has
-to look at the clock. To begin and to end a thread for each run was measured at half again the time of a run of one
-chunk on a busy machine, where both wait for the scheduler; so the thread stays for some seconds after the last
-run, looks at the clock four times a second, and is never woken: an appointment that is cancelled before it is
-due costs an entry in a list. Before this process forks the thread ends, and begins again in the parent, so that
+to look at the clock. A thread begun and ended for each run was measured to cost half as much again as a run of
+one chunk on a busy machine, where both wait for the scheduler; so the thread stays for some seconds after the
+last run, looks at the clock four times a second, and is never woken: an appointment that is cancelled before it
+is due costs an entry in a list. Before this process forks the thread ends, and begins again in the parent, so that
 nothing is held in the child that nobody would release, and Python finds no thread of ours to warn of.
 """
 
@@ -122,9 +122,7 @@ class Ticker:
 
     def _begin(self) -> None:
         self._ended = threading.Event()
-        thread = threading.Thread(
-            target=self._run, args=(self._ended,), name="chunk_memo ticker", daemon=True
-        )
+        thread = threading.Thread(target=self._run, args=(self._ended,), name="chunk_memo ticker", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # there is no thread to be had: nothing is shown, and all else goes on

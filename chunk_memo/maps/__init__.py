@@ -27,8 +27,9 @@ from typing import Any
 
 from chunk_memo.errors import SpecError
 from chunk_memo.maps.base import TaskMap
+from chunk_memo.options import Options
 
-__all__ = ["NAMES", "task_map"]
+__all__ = ["NAMES", "check", "task_map"]
 
 NAMES = {
     "dask": ("chunk_memo.maps.dask", "Dask"),
@@ -39,6 +40,39 @@ NAMES = {
     "threads": ("chunk_memo.maps.threads", "Threads"),
 }
 """Name to module and class."""
+
+
+def check(options: Options) -> None:
+    """Refuse at once what :func:`task_map` would refuse when there is something to compute.
+
+    Parameters
+    ----------
+    options : Options
+        How a run goes about its work.
+
+    Raises
+    ------
+    SpecError
+        Where ``map_fn`` is a name that stands for nothing, or no map at all, or where ``timeout`` is given and
+        workers cannot be ended.
+    """
+    if options.map_fn is None:
+        if options.timeout is not None:
+            raise SpecError(
+                f"timeout={options.timeout!r} needs workers that can be ended, and {_ENDING}; without map_fn this"
+                f" process computes, which cannot end itself"
+            )
+        if options.map_fn_kwargs:
+            raise SpecError(f"map_fn_kwargs={options.map_fn_kwargs!r} need a map_fn that takes them")
+    elif not _is_map(options.map_fn):
+        raise SpecError(f"{_EXPECTED}, got {options.map_fn!r}")
+
+
+def _is_map(thing: Any) -> bool:
+    if isinstance(thing, str):
+        return thing in NAMES
+    made = isinstance(thing, Executor) or callable(getattr(thing, "run", None))
+    return callable(thing) or made or _is_pool(thing) or _is_dask_client(thing)
 
 
 def task_map(map_fn: Any, kwargs: Mapping[str, Any] | None = None, timeout: float | None = None) -> TaskMap:
@@ -73,14 +107,14 @@ def task_map(map_fn: Any, kwargs: Mapping[str, Any] | None = None, timeout: floa
     kwargs = dict(kwargs or {})
     if isinstance(map_fn, str):
         return _named(map_fn, kwargs, timeout)
+    if _is_dask_client(map_fn):
+        return _made(_class(*NAMES["dask"]), map_fn, {**kwargs, "timeout": timeout} if timeout else kwargs)
     if timeout is not None:
         raise SpecError(f"timeout={timeout!r} needs workers that can be ended, and {_ENDING}; got {map_fn!r}")
     if isinstance(map_fn, Executor):
         return _made(_class("chunk_memo.maps.executors", "Executors"), map_fn, kwargs)
     if _is_pool(map_fn) or _is_pool(getattr(map_fn, "__self__", None)):
         return _made(_class("chunk_memo.maps.pools", "PoolMap"), map_fn, kwargs)
-    if _is_dask_client(map_fn):
-        return _made(_class(*NAMES["dask"]), map_fn, kwargs)
     if callable(getattr(map_fn, "run", None)) and hasattr(map_fn, "in_process"):
         if kwargs:
             raise SpecError(f"map_fn_kwargs={kwargs!r} cannot be given to {map_fn!r}, which is made already")
@@ -92,7 +126,7 @@ def task_map(map_fn: Any, kwargs: Mapping[str, Any] | None = None, timeout: floa
 
 
 _EXPECTED = f"map_fn must be a function like map, an executor, or one of {sorted(NAMES)}"
-_ENDING = "only map_fn='processes' and 'ray' can do that"
+_ENDING = "only map_fn='processes', 'dask' and 'ray' can do that"
 
 
 def _named(name: str, kwargs: dict[str, Any], timeout: float | None) -> TaskMap:

@@ -47,10 +47,12 @@ class Lost(Generic[Task]):
 class TaskMap(Protocol):
     """Something that carries out tasks, here or elsewhere."""
 
-    workers: int
-    """How many tasks may run at once; for maps whose workers come and go, how many may at the moment."""
     in_process: bool
     """Whether tasks run in this process, so that nothing needs to be pickled."""
+
+    @property
+    def workers(self) -> int:
+        """How many tasks may run at once; where workers come and go, how many may at the moment."""
 
     def run(
         self, func: Callable[[Any], Any], tasks: Iterator[Any]

@@ -110,6 +110,11 @@ class Processes:
         MapBrokenError
             Where the function does not arrive in the workers, or no worker starts.
         """
+        if multiprocessing.current_process().daemon:
+            raise MapBrokenError(
+                f"{_WHERE} cannot start workers here, since this is a daemonic process, as those of a"
+                f" multiprocessing.Pool are; run it in the main process, or use map_fn='threads'"
+            )
         crew = _Crew(self, packed_function(func), tasks)
         finished = False
         try:
@@ -245,15 +250,14 @@ class _Crew:
         process = context.Process(
             target=_serve, args=(theirs, os.getpid(), environment), daemon=True, name="chunk_memo worker"
         )
-        with _prepared(context):
-            try:
+        try:
+            with _prepared(context):
                 process.start()
-            except AssertionError as error:
-                raise MapBrokenError(
-                    "map_fn='processes' cannot start workers here, since this is a daemonic process, as those of"
-                    " a multiprocessing.Pool are; run it in the main process, or use map_fn='threads'"
-                ) from error
-        theirs.close()
+        except BaseException:
+            ours.close()  # which ends a worker that was just being started when Ctrl-C came
+            raise
+        finally:
+            theirs.close()
         worker = _Worker(process, ours)
         self._workers.append(worker)
         self._by_ear |= {ours: worker, process.sentinel: worker}
@@ -329,7 +333,7 @@ class _Crew:
     def _check_stillborn(self, worker: _Worker) -> None:
         if self._stillborn >= _STILLBORN:
             raise MapBrokenError(
-                f"map_fn='processes' cannot go on: {_STILLBORN} workers in a row ended before they took a task;"
+                f"{_WHERE} cannot go on: {_STILLBORN} workers in a row ended before they took a task;"
                 f" the last {how_it_ended(worker.process.exitcode)}. What they wrote to standard error may say"
                 f" why; often it is memory, or a library that does not bear start_method="
                 f"{self._settings.start_method!r}"
