@@ -50,7 +50,12 @@ def test_a_job_of_one_process_is_refused() -> None:
     """A script that was started without ``mpiexec`` is told how to start it."""
     program = "from chunk_memo.maps.mpi import MPI; MPI()"
     done = subprocess.run(
-        [sys.executable, "-c", program], env=clusters.MPI_ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", program],
+        env=clusters.MPI_ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert "SpecError: map_fn='mpi' needs a job of two or more processes" in done.stderr
     assert "mpiexec -n 4 python -m mpi4py.futures script.py" in done.stderr
