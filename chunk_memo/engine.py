@@ -303,7 +303,8 @@ class Engine:
         reading = self.cache.read(selection, collector, wanted)
         elapsed = time.perf_counter() - started
         self.diagnostics.plan_seconds += reading.plan_seconds
-        self.diagnostics.read_seconds += elapsed - reading.plan_seconds
+        self.diagnostics.write_seconds += reading.write_seconds
+        self.diagnostics.read_seconds += elapsed - reading.plan_seconds - reading.write_seconds
         self.diagnostics.bytes_read += reading.bytes_read
         return reading
 

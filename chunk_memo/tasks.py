@@ -188,6 +188,10 @@ class _Groups:
 
     def _made(self, axis: AxisCell, pick: int) -> _Group:
         places = axis.positions[pick]
+        if pick == 0:  # ascending, as a cell has them
+            asked, span = self._asked, axis.span
+            chosen = asked[span] if span is not None else [asked[i] for i in axis.source.tolist()]
+            return _Group(axis, tuple(chosen), places, np.arange(len(places)), True)
         ranks = np.argsort(places, kind="stable")
         straight = bool((ranks == np.arange(len(ranks))).all())
         values = tuple([self._asked[i] for i in axis.source[ranks].tolist()])
