@@ -46,7 +46,7 @@ import contextlib, sys, time
 from chunk_memo import ChunkCache, run_streaming
 root, chunks, where = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
-def trivial(x):
+def trivial(x, y):
     return x
 
 @contextlib.contextmanager
@@ -61,7 +61,8 @@ def started():
         yield
 
 if __name__ == "__main__":
-    cache = ChunkCache(root, "many", {}, {"x": 1}, {"x": list(range(chunks))}, verbose=0, durability="fast")
+    axes = {"x": list(range(chunks // 50)), "y": list(range(50))}
+    cache = ChunkCache(root, "many", {}, {"x": 1, "y": 1}, axes, verbose=0, durability="fast")
     with started():
         start = time.perf_counter()
         done = run_streaming(cache, trivial, map_fn=where)

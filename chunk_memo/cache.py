@@ -41,7 +41,7 @@ from chunk_memo.errors import (
     UnknownValueError,
 )
 from chunk_memo.failures import Failure, Failures
-from chunk_memo.grid import Bins, ChunkKey, Grid, chunk_sizes, make_axis
+from chunk_memo.grid import Bins, ChunkKey, Grid, IntArray, chunk_sizes, make_axis
 from chunk_memo.identity import canonical_bytes, canonical_many, normalize
 from chunk_memo.layers import Asked, GcReport, Layers, Mask
 from chunk_memo.ledger import FailureLog, Known, known_failures, outstanding
@@ -470,36 +470,34 @@ class ChunkCache:
         writer = self.writer()
         learn = writer.learn if writer.form is None else None
         reading = read_layers(self._state.layers.all, cells, collector, learn, wanted, listed=listed)
-        reading.plan_seconds, reading.settled, reading.cells = planned, unsettled, cells
+        reading.plan_seconds, reading.settled = planned, unsettled
         reading.write_seconds = written
         return reading
 
     def read_back(
-        self, reading: Reading, stored: Sequence[Missing], collector: Collector
-    ) -> list[Missing]:
+        self, cells: Cells, stored: Sequence[tuple[int, IntArray | None]], collector: Collector
+    ) -> Sequence[Missing]:
         """Read what workers stored of a request.
 
         Parameters
         ----------
-        reading : Reading
-            What an earlier read found.
-        stored : sequence of Missing
-            Of what it did not find that which is stored by now.
+        cells : Cells
+            The request, as an earlier read had it.
+        stored : sequence of tuple
+            Ranks of cells, and row-major positions in them that are stored by now (None for all of them).
         collector : Collector
             Takes the outputs.
 
         Returns
         -------
-        list of Missing
+        sequence of Missing
             What was not there after all.
         """
-        cells, top = reading.cells, self._state.layers.all[0]
-        assert cells is not None
         whole = np.zeros(len(cells), bool)
-        whole[[rank for rank, _, points in stored if points is None]] = True
-        parts = [(rank, points) for rank, _, points in stored if points is not None]
+        whole[[rank for rank, points in stored if points is None]] = True
+        parts = [(rank, points) for rank, points in stored if points is not None]
         reader = Reader(self.writer().store, cells.bins, cells.selection.order)
-        return reader.read_all(cells, collector, top.patterns, Asked(whole, parts)).missing
+        return reader.read_all(cells, collector, self._state.layers.all[0].patterns, Asked(whole, parts)).missing
 
     def read_point(self, values: Sequence[Any]) -> tuple[Any, int] | None:
         """Return what is stored at one point, where that can be told at once.
@@ -586,14 +584,14 @@ class ChunkCache:
         """
         return Collector(selection, allow_pickle=self.allow_pickle, by_chunk=by_chunk)
 
-    def tasks(self, selection: Selection, missing: Sequence[Missing]) -> Iterator[Task]:
+    def tasks(self, selection: Selection, missing: Iterable[Missing]) -> Iterator[Task]:
         """Cut what a read did not find into calls of the function.
 
         Parameters
         ----------
         selection : Selection
             The request.
-        missing : sequence of Missing
+        missing : iterable of Missing
             :attr:`Reading.missing`.
 
         Yields

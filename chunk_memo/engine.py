@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import math
 import random
 import sys
@@ -54,8 +55,8 @@ from chunk_memo.maps.calls import Calls
 from chunk_memo.options import Options
 from chunk_memo.outputs import Collector
 from chunk_memo.reading import Reading
-from chunk_memo.selection import Selection
-from chunk_memo.tasks import Missing, Share, Task
+from chunk_memo.selection import Cells, Selection
+from chunk_memo.tasks import Gaps, Missing, Share, Task
 from chunk_memo.work import Batch, Job, Receipt, TaskWriter, Work, whereabouts
 
 __all__ = ["Diagnostics", "Engine"]
@@ -161,13 +162,15 @@ class _CacheVerbs(Protocol):
     ) -> Reading:
         """Read what is stored."""
 
-    def read_back(self, reading: Reading, stored: Sequence[Missing], collector: Collector) -> Sequence[Missing]:
+    def read_back(
+        self, cells: Cells, stored: Sequence[tuple[int, IntArray | None]], collector: Collector
+    ) -> Sequence[Missing]:
         """Read what workers stored; return what was not there."""
 
     def settle(self) -> bool:
         """Look for what other processes stored; tell whether reading again is worth it."""
 
-    def tasks(self, selection: Selection, missing: Sequence[Missing]) -> Iterator[Task]:
+    def tasks(self, selection: Selection, missing: Iterable[Missing]) -> Iterator[Task]:
         """Cut missing points into calls."""
 
     def writer(self) -> _CacheWriter:
@@ -428,7 +431,7 @@ class _Run:
         self.writer = engine.cache.writer()
         self.touched = bytearray()
         """For each cell, by rank, whether points of it were computed."""
-        self.stored: list[Missing] = []
+        self.stored: list[tuple[int, IntArray | None]] = []
         """What other processes stored, to be read when all is done."""
         self.waiting: dict[int, Task] = {}
         """Tasks by number that another process has claimed."""
@@ -489,12 +492,12 @@ class _Run:
 
     def read_later(self, shares: Sequence[Share]) -> None:
         """Note outputs that are on disk."""
-        self.stored += [(share.rank, share.cell, share.points) for share in shares]
+        self.stored += [(share.rank, share.points) for share in shares]
 
     def _read_back(self, collector: Collector) -> None:
         """Read what other processes stored; compute here what is gone by now."""
         started = time.perf_counter()
-        gone = self.engine.cache.read_back(self.reading, sorted(self.stored, key=_rank), collector)
+        gone = self.engine.cache.read_back(self.reading.cells, self.stored, collector)
         self.engine.diagnostics.read_seconds += time.perf_counter() - started
         if gone:
             _Serial(self.engine, self.selection, self.reading, collector, self.ledger).run(gone)
@@ -519,11 +522,13 @@ class _Run:
 
     def begin(self, missing: Sequence[Missing]) -> Iterator[Task]:
         """Return the tasks for missing points; each of several processes begins at another one."""
-        self.touched = bytearray(max(map(_rank, missing), default=-1) + 1)
+        highest = missing.highest if isinstance(missing, Gaps) else max(map(_rank, missing), default=-1)
+        self.touched = bytearray(highest + 1)
+        asked: Iterable[Missing] = missing
         if self.leases is not None and missing:
             start = random.SystemRandom().randrange(len(missing))
-            missing = [*missing[start:], *missing[:start]]
-        return self.engine.cache.tasks(self.selection, missing)
+            asked = itertools.chain(itertools.islice(missing, start, None), itertools.islice(missing, start))
+        return self.engine.cache.tasks(self.selection, asked)
 
     def finish(self, syncer: Syncer) -> None:
         """Take down how many chunks were touched, and which records of failures still hold."""

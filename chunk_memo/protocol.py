@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -323,8 +323,9 @@ class ProtocolCache:
         Reading
             What was found and what was not.
         """
-        reading = Reading()
-        for rank, cell in enumerate(Cells(selection, self._bins)):
+        cells = Cells(selection, self._bins)
+        reading = Reading(cells)
+        for rank, cell in enumerate(cells):
             asked = np.arange(cell.points)
             if wanted is not None:
                 flags = wanted[np.ix_(*(axis.source for axis in cell.axes))] if cell.axes else wanted
@@ -342,7 +343,7 @@ class ProtocolCache:
                 continue
             reading.partial_chunks += len(points) > 0
             missing = np.setdiff1d(asked, points)
-            reading.missing.append((rank, cell, missing if len(missing) < cell.points else None))
+            reading.missing.add(rank, missing if len(missing) < cell.points else None)
         return reading
 
     def _found(self, selection: Selection, cell: Cell, asked: IntArray) -> tuple[IntArray, list[Any]]:
@@ -387,14 +388,14 @@ class ProtocolCache:
     def _key(self, ref: ChunkRef) -> ChunkKey:
         return self._key_of[tuple(sorted(zip(ref.order, ref.numbers, strict=True)))]
 
-    def tasks(self, selection: Selection, missing: Sequence[Missing]) -> Iterator[Task]:
+    def tasks(self, selection: Selection, missing: Iterable[Missing]) -> Iterator[Task]:
         """Cut missing points into calls.
 
         Parameters
         ----------
         selection : Selection
             The request.
-        missing : sequence
+        missing : iterable of Missing
             What a read did not find.
 
         Yields
@@ -412,25 +413,25 @@ class ProtocolCache:
     """Whether workers can store by themselves."""
 
     def read_back(
-        self, reading: Reading, stored: Sequence[Missing], collector: Collector
+        self, cells: Cells, stored: Sequence[tuple[int, IntArray | None]], collector: Collector
     ) -> Sequence[Missing]:
         """Tell that nothing was stored by workers.
 
         Parameters
         ----------
-        reading : Reading
-            What an earlier read found.
-        stored : sequence of Missing
-            Empty.
+        cells : Cells
+            The request.
+        stored : sequence of tuple
+            Ranks of cells, and positions in them: of points that nobody stored.
         collector : Collector
             Takes the outputs.
 
         Returns
         -------
         sequence of Missing
-            What was given.
+            All of them.
         """
-        return stored
+        return [(rank, cells.at(rank), points) for rank, points in stored]
 
     def writer(self) -> ProtocolCache:
         """Return itself.

@@ -9,7 +9,6 @@ looked for in the next (:func:`read_layers`).
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,7 +23,7 @@ from chunk_memo.outputs import Block, Collector, Column
 from chunk_memo.placing import RegionPlace
 from chunk_memo.regions import Patterns, RegionReader, Sink
 from chunk_memo.selection import Cell, Cells, Run
-from chunk_memo.tasks import Missing
+from chunk_memo.tasks import Gaps
 
 __all__ = ["Reader", "Reading", "read_layers"]
 
@@ -39,6 +38,8 @@ _Flags = npt.NDArray[np.bool_]
 class Reading:
     """What a read found, and what it did not."""
 
+    cells: Cells
+    """What was asked of each chunk."""
     total_chunks: int = 0
     """Number of chunks that the request touches."""
     cached_chunks: int = 0
@@ -57,10 +58,11 @@ class Reading:
     """Number of distinct points read."""
     bytes_read: int = 0
     """Bytes of the files read."""
-    missing: list[Missing] = field(default_factory=list)
+    missing: Gaps = field(init=False)
     """Cells that miss points."""
-    cells: Cells | None = None
-    """What was asked of each chunk."""
+
+    def __post_init__(self) -> None:
+        self.missing = Gaps(self.cells)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ class Reader:
         Reading
             What was found and what was not.
         """
-        reading = Reading()
+        reading = Reading(cells)
         alone = collector is None or collector.by_chunk or not self._order
         for rank, points in asked.parts if asked is not None else ():
             self.read(rank, cells.at(rank), collector, reading, points)
@@ -208,11 +210,10 @@ class Reader:
         for rank in found.left:
             self.read(rank, cells.at(rank), collector, reading)
         for rank in found.absent:
-            cell = cells.at(rank)
             reading.total_chunks += 1
-            reading.total_points += cell.points
-            reading.missing.append((rank, cell, None))
-        reading.missing.sort(key=operator.itemgetter(0))
+            reading.total_points += cells.at(rank).points
+            reading.missing.add(rank)
+        reading.missing.sort()
         return reading
 
     def read(
@@ -263,7 +264,7 @@ class Reader:
         missing = ~_covered(cell, points)
         for piece in pieces:
             missing[piece.points] = False
-        reading.missing.append((rank, cell, None if missing.all() else np.flatnonzero(missing)))
+        reading.missing.add(rank, None if missing.all() else np.flatnonzero(missing))
 
     def _learned(self, block: Block) -> None:
         if self._learn is not None:
@@ -400,9 +401,12 @@ def read_layers(
 
     walk([layer for layer in others if not layer.hidden], request, wanted, look)
     left = home.left(home.of_points(wanted)) if wanted.any() else ()
-    reading.missing = sorted(left, key=operator.itemgetter(0))
+    reading.missing = Gaps(cells)
+    for rank, _, points in left:
+        reading.missing.add(rank, points)
+    reading.missing.sort()
     reading.cached_points = reading.total_points - int(wanted.sum())
-    reading.partial_chunks = sum(points is not None for _, _, points in reading.missing)
+    reading.partial_chunks = reading.missing.in_part
     reading.cached_chunks = reading.total_chunks - len(reading.missing)
     return reading
 

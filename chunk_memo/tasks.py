@@ -11,21 +11,94 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
 from chunk_memo.chunks import ChunkRef
 from chunk_memo.grid import Bins, IntArray
 from chunk_memo.plan import boxes
-from chunk_memo.selection import AxisCell, Cell, Selection
+from chunk_memo.selection import AxisCell, Cell, Cells, Selection
 
-__all__ = ["Missing", "Share", "Task", "tasks_for"]
+__all__ = ["Gaps", "Missing", "Share", "Task", "tasks_for"]
 
 Missing = tuple[int, Cell, IntArray | None]
 """A cell that misses points: its rank, the cell, and row-major positions in it (None for all of them)."""
+
+
+class Gaps(Sequence[Missing]):
+    """The cells of a request that miss points, by rank; cells are made when they are looked at.
+
+    A cell takes a thousand times the memory of its rank, and there may be a million of them.
+
+    Parameters
+    ----------
+    cells : Cells
+        The request.
+    """
+
+    def __init__(self, cells: Cells) -> None:
+        self._cells = cells
+        self._ranks = array("q")
+        self._points: dict[int, IntArray] = {}
+
+    def add(self, rank: int, points: IntArray | None = None) -> None:
+        """Add a cell.
+
+        Parameters
+        ----------
+        rank : int
+            Its rank in the request.
+        points : ndarray of intp, optional
+            Row-major positions in it that are missing; all of them by default.
+        """
+        self._ranks.append(rank)
+        if points is not None:
+            self._points[rank] = points
+
+    def extend(self, ranks: Iterable[int]) -> None:
+        """Add cells of which all points are missing.
+
+        Parameters
+        ----------
+        ranks : iterable of int
+            Their ranks.
+        """
+        self._ranks.extend(ranks)
+
+    def sort(self) -> None:
+        """Put the cells into the order of the request."""
+        self._ranks = array("q", np.sort(np.frombuffer(self._ranks, np.int64)).tobytes())
+
+    @property
+    def highest(self) -> int:
+        """The highest rank, -1 where nothing is missing."""
+        return max(self._ranks, default=-1)
+
+    @property
+    def in_part(self) -> int:
+        """Number of cells of which only some points are missing."""
+        return len(self._points)
+
+    def __len__(self) -> int:
+        """Return the number of cells."""
+        return len(self._ranks)
+
+    @overload
+    def __getitem__(self, index: int) -> Missing: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Missing]: ...
+    def __getitem__(self, index: int | slice) -> Missing | list[Missing]:
+        """Return a cell, or several."""
+        if isinstance(index, slice):
+            return [self._entry(rank) for rank in self._ranks[index]]
+        return self._entry(self._ranks[index])
+
+    def _entry(self, rank: int) -> Missing:
+        return rank, self._cells.at(rank), self._points.get(rank)
 
 _MOST_GROUPS = 4096
 """So many groups of values along an axis are kept ready."""
@@ -93,7 +166,7 @@ class Task:
 
 def tasks_for(
     selection: Selection,
-    missing: Sequence[Missing],
+    missing: Iterable[Missing],
     bins: Bins,
     make_ref: Callable[[tuple[str, ...], tuple[int, ...]], ChunkRef],
 ) -> Iterator[Task]:
@@ -103,7 +176,7 @@ def tasks_for(
     ----------
     selection : Selection
         The request.
-    missing : sequence of Missing
+    missing : iterable of Missing
         Cells that miss points.
     bins : Bins
         The bins of every axis.
@@ -139,7 +212,7 @@ class _Member(NamedTuple):
         return tuple([axis.bins[i] for axis, i in zip(self.cell.axes, self.picks, strict=True)])
 
 
-def _by_chunk(selection: Selection, missing: Sequence[Missing], bins: Bins) -> Iterator[list[_Member]]:
+def _by_chunk(selection: Selection, missing: Iterable[Missing], bins: Bins) -> Iterator[list[_Member]]:
     """Put together the cells that will be stored in one chunk; several only where bins overlap."""
     order = selection.order
     members = (_Member(*entry, entry[1].candidates(bins, order)[0]) for entry in missing)

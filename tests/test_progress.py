@@ -223,7 +223,8 @@ def stuck(s):
         threading.Event().wait(600)
     return [v * v for v in s]
 
-run(cache(), stuck, map_fn="processes", map_fn_kwargs={"workers": 1, "start_method": "spawn"})
+one = {"workers": 1, "start_method": "spawn"}
+run(cache(), stuck, map_fn="processes", map_fn_kwargs=one, timeout=3600)  # so that each chunk travels alone
 """
     with Program(SWEEP + code, 100, str(tmp_path)) as program:
         program.until_written("foo:  80%|")

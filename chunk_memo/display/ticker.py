@@ -4,8 +4,8 @@ A bar that moves only when a chunk is done would not even appear during an hour'
 to look at the clock. A thread begun and ended for each run was measured to cost half as much again as a run of
 one chunk on a busy machine, where both wait for the scheduler; so the thread stays for some seconds after the
 last run, looks at the clock four times a second, and is never woken: an appointment that is cancelled before it
-is due costs an entry in a list. Before this process forks the thread ends, and begins again in the parent, so that
-nothing is held in the child that nobody would release, and Python finds no thread of ours to warn of.
+is due costs an entry in a list. Before this process forks the thread ends, and begins again in the parent, so
+that nothing is held in the child that nobody would release, and Python finds no thread of ours to warn of.
 """
 
 from __future__ import annotations
