@@ -54,7 +54,7 @@ def started():
     if where == "dask":
         import logging
         from distributed import Client, LocalCluster
-        with LocalCluster(2, threads_per_worker=1, host="127.0.0.1", protocol="tcp", dashboard_address=None,
+        with LocalCluster(2, threads_per_worker=1, host="127.0.0.1", protocol="tcp", dashboard_address="127.0.0.1:0",
                           silence_logs=logging.CRITICAL) as cluster, Client(cluster):
             yield
     else:

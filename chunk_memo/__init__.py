@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from chunk_memo.cache import ChunkCache
     from chunk_memo.disk.encoding import Record, register_encoding
+    from chunk_memo.display.history import RunHistory
     from chunk_memo.errors import (
         CacheNotFoundError,
         ChunkFormatError,
@@ -99,6 +100,7 @@ __all__ = [
     "Plan",
     "Record",
     "RootError",
+    "RunHistory",
     "RunnerContext",
     "SignatureError",
     "SpecError",
@@ -124,6 +126,7 @@ _HOMES = {
         "Record",
         "register_encoding",
     ),
+    "chunk_memo.display.history": ("RunHistory",),
     "chunk_memo.errors": (
         "CacheNotFoundError",
         "ChunkFormatError",

@@ -12,7 +12,6 @@ import errno
 import itertools
 import math
 import random
-import sys
 import time
 import warnings
 from collections import deque
@@ -34,6 +33,7 @@ from chunk_memo.errors import (
     RootError,
     SpecError,
     StoreError,
+    caller_level,
 )
 from chunk_memo.events import (
     ChunkDone,
@@ -191,14 +191,22 @@ class Engine:
     observers: Sequence[Observer]
     """Are told of events."""
     options: Options = field(default_factory=Options)
+    """How it goes about its work."""
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    """What was found, computed and stored so far."""
     unstored: OSError | None = None
     """Why results could not be stored, if that happened."""
     tally: Tally = field(default_factory=Tally)
     """What failed, and was not raised."""
 
     def emit(self, event: Event) -> None:
-        """Tell observers of an event; one that raises is told nothing more."""
+        """Tell observers of an event; one that raises is told nothing more.
+
+        Parameters
+        ----------
+        event : Event
+            What happened.
+        """
         for observer in self.observers:
             try:
                 observer(event)
@@ -208,7 +216,7 @@ class Engine:
                     f"observer {observer!r} raised {type(error).__name__}: {error}; it is told nothing more, and"
                     f" the run goes on without it",
                     ChunkMemoWarning,
-                    stacklevel=_outside(),
+                    stacklevel=caller_level(),
                 )
 
     def describe(self) -> None:
@@ -390,7 +398,13 @@ class Engine:
         return run
 
     def store_error(self) -> StoreError:
-        """Return the error that says that results could not be stored."""
+        """Return the error that says that results could not be stored.
+
+        Returns
+        -------
+        StoreError
+            The error, with the diagnostics so far.
+        """
         error = self.unstored
         assert error is not None
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -409,7 +423,7 @@ class Engine:
         """Say once how many points failed, and where to look."""
         if self.tally:
             text = self.tally.text(self.cache.name, kept=self.cache.failure_log() is not None)
-            warnings.warn(text, FailureWarning, stacklevel=_outside())
+            warnings.warn(text, FailureWarning, stacklevel=caller_level())
 
 
 class _Run:
@@ -891,14 +905,6 @@ def _mark(collector: Collector, task: Task, failures: Sequence[Failure]) -> None
 
 def _named(where: Any) -> str:
     return str(getattr(where, "__qualname__", type(where).__qualname__))
-
-
-def _outside() -> int:
-    """Return how far up the first frame lies that is not this library's own, for a warning of the caller."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("chunk_memo."):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def _refuse_holes(collector: Collector) -> None:

@@ -39,6 +39,7 @@ Messages name the subject in quotes, what was expected, what came, and the way o
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "UnknownAxisError",
     "UnknownIndexError",
     "UnknownValueError",
+    "caller_level",
 ]
 
 
@@ -224,3 +226,26 @@ class PackageVersionWarning(ChunkMemoWarning):
 
 class PickleWarning(ChunkMemoWarning):
     """An output had no native form and was pickled."""
+
+
+def caller_level() -> int:
+    """Return the ``stacklevel`` at which a warning names the line of the user's that led to it.
+
+    Returns
+    -------
+    int
+        For a :func:`warnings.warn` in the function that asks.
+
+    Examples
+    --------
+    >>> caller_level()
+    1
+    """
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _is_ours(module: str) -> bool:
+    return module.startswith("chunk_memo.") or module == "contextlib"

@@ -24,6 +24,7 @@ from chunk_memo.errors import (
     CodeChangedWarning,
     MetadataError,
     SpecError,
+    caller_level,
 )
 from chunk_memo.identity import FunctionIdentity
 from chunk_memo.layers import GcReport
@@ -186,7 +187,7 @@ class Lineage:
         warnings.warn(
             f"{self._name!r} has {made} ({_short(version)}), and computes anew: {reason}",
             CodeChangedWarning,
-            stacklevel=5,
+            stacklevel=caller_level(),
         )
 
     def preview(self, cache: ChunkCache, found: Predecessor | None) -> ChunkCache:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from chunk_memo.cache import ChunkCache
-from chunk_memo.errors import IdentityError, IdentityWarning, SignatureError, SpecError
+from chunk_memo.errors import IdentityError, IdentityWarning, SignatureError, SpecError, caller_level
 from chunk_memo.events import Observer
 from chunk_memo.failures import Failures
 from chunk_memo.grid import Grid
@@ -581,7 +581,7 @@ class Sweep:
                 f"{self._name!r} changes {', '.join(state)} while it runs: that is state, and no part of what its"
                 f" results are known by; pass as an argument what results depend on",
                 IdentityWarning,
-                stacklevel=3,
+                stacklevel=caller_level(),
             )
 
     # --- calls ---------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def dask_cluster(workers: int, **options: Any) -> Any:
         threads_per_worker=1,
         host="127.0.0.1",
         protocol="tcp",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
         **options,
     )

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import contract
 
-warnings.simplefilter("ignore", contract.FailureWarning)
+from chunk_memo import FailureWarning
+
+warnings.simplefilter("ignore", FailureWarning)
 told = {}
 for name, check in contract.CHECKS.items():
     with tempfile.TemporaryDirectory() as folder:

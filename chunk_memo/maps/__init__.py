@@ -22,7 +22,6 @@ import importlib
 import inspect
 import sys
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from typing import Any
 
 from chunk_memo.errors import SpecError
@@ -71,7 +70,7 @@ def check(options: Options) -> None:
 def _is_map(thing: Any) -> bool:
     if isinstance(thing, str):
         return thing in NAMES
-    made = isinstance(thing, Executor) or callable(getattr(thing, "run", None))
+    made = _is_executor(thing) or callable(getattr(thing, "run", None))
     return callable(thing) or made or _is_pool(thing) or _is_dask_client(thing)
 
 
@@ -111,7 +110,7 @@ def task_map(map_fn: Any, kwargs: Mapping[str, Any] | None = None, timeout: floa
         return _made(_class(*NAMES["dask"]), map_fn, {**kwargs, "timeout": timeout} if timeout else kwargs)
     if timeout is not None:
         raise SpecError(f"timeout={timeout!r} needs workers that can be ended, and {_ENDING}; got {map_fn!r}")
-    if isinstance(map_fn, Executor):
+    if _is_executor(map_fn):
         return _made(_class("chunk_memo.maps.executors", "Executors"), map_fn, kwargs)
     if _is_pool(map_fn) or _is_pool(getattr(map_fn, "__self__", None)):
         return _made(_class("chunk_memo.maps.pools", "PoolMap"), map_fn, kwargs)
@@ -154,6 +153,11 @@ def _made(kind: type, first: Any, kwargs: dict[str, Any]) -> TaskMap:
         raise SpecError(f"map_fn_kwargs={kwargs!r} do not fit: {error}; expected some of {taken}") from None
     made: TaskMap = kind(*given, **kwargs)
     return made
+
+
+def _is_executor(thing: Any) -> bool:
+    futures = sys.modules.get("concurrent.futures")
+    return futures is not None and isinstance(thing, futures.Executor)
 
 
 def _is_pool(thing: Any) -> bool:

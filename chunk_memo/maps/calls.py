@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from chunk_memo.errors import MapBrokenError
@@ -35,7 +35,7 @@ class Calls:
     def __init__(self, function: Callable[..., Any], kwargs: Mapping[str, Any] | None = None) -> None:
         self._function = function
         self._kwargs = dict(kwargs or {})
-        self.in_process = function is map or isinstance(getattr(function, "__self__", None), ThreadPoolExecutor)
+        self.in_process = function is map or _is_of_threads(function)
 
     @property
     def name(self) -> str:
@@ -97,6 +97,12 @@ class Calls:
 
 
 _END = object()
+
+
+def _is_of_threads(function: Any) -> bool:
+    """Tell whether this is a method of a pool of threads; no such pool is there before its module is."""
+    futures = sys.modules.get("concurrent.futures.thread")
+    return futures is not None and isinstance(getattr(function, "__self__", None), futures.ThreadPoolExecutor)
 
 
 def _noted(tasks: Iterator[Any], given: deque[Any]) -> Iterator[Any]:

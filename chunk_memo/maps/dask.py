@@ -187,7 +187,10 @@ class _Run:
         while True:
             self._window.look()
             self._send_more(tasks)
-            yield from self._convict()
+            convicted = self._convict()
+            if convicted is not None:
+                yield convicted
+                continue  # it may come again
             if not self._sent:
                 if self._suspects or self._trials:
                     continue
@@ -291,10 +294,11 @@ class _Run:
             f" modules that are imported here: client.upload_file('module.py') sends one"
         ) from error
 
-    def _convict(self) -> Iterator[Lost[Any]]:
-        """Yield a task that was given up, once all that were under way with it have ended well."""
+    def _convict(self) -> Lost[Any] | None:
+        """Return a task that was given up, once all that were under way with it have ended well."""
         if len(self._suspects) == 1 and next(iter(self._sent), self._newest + 1) > self._suspects[0].newest:
-            yield self._suspects.pop().lost()
+            return self._suspects.pop().lost()
+        return None
 
     def _note_begun(self, number: int, worker: str) -> None:
         if number in self._sent:
