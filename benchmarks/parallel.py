@@ -1,4 +1,4 @@
-"""Maps: what it is worth that workers store by themselves, and whether cost and memory stay flat as chunks grow."""
+"""Maps: what it is worth that workers store by themselves, and whether cost and memory stay flat."""
 
 from __future__ import annotations
 
@@ -54,9 +54,10 @@ def started():
     if where == "dask":
         import logging
         from distributed import Client, LocalCluster
-        with LocalCluster(2, threads_per_worker=1, host="127.0.0.1", protocol="tcp", dashboard_address="127.0.0.1:0",
-                          silence_logs=logging.CRITICAL) as cluster, Client(cluster):
-            yield
+        options = {"host": "127.0.0.1", "protocol": "tcp", "dashboard_address": "127.0.0.1:0"}
+        with LocalCluster(2, threads_per_worker=1, silence_logs=logging.CRITICAL, **options) as cluster:
+            with Client(cluster):
+                yield
     else:
         yield
 

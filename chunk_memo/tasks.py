@@ -100,6 +100,7 @@ class Gaps(Sequence[Missing]):
     def _entry(self, rank: int) -> Missing:
         return rank, self._cells.at(rank), self._points.get(rank)
 
+
 _MOST_GROUPS = 4096
 """So many groups of values along an axis are kept ready."""
 
