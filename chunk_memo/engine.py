@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import math
 import random
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -51,9 +49,9 @@ from chunk_memo.grid import IntArray
 from chunk_memo.ledger import FailureLog, Ledger
 from chunk_memo.maps import task_map
 from chunk_memo.maps.base import Lost, TaskMap
-from chunk_memo.maps.calls import Calls
 from chunk_memo.options import Options
 from chunk_memo.outputs import Collector
+from chunk_memo.queueing import Queue
 from chunk_memo.reading import Reading
 from chunk_memo.selection import Cells, Selection
 from chunk_memo.tasks import Gaps, Missing, Share, Task
@@ -66,16 +64,8 @@ AnyCollector = TypeVar("AnyCollector", bound=Collector)
 _MOST_DEATHS = 3
 """A chunk that ended so many workers is set aside."""
 
-_BATCH_SECONDS = 0.2
-"""Chunks that take less are handed out several at a time."""
-
-_MOST_IN_BATCH = 256
-
 _LONGEST_PAUSE = 0.5
 """Seconds between two looks at what other processes are at work on."""
-
-_BATCHES_AT_ONCE = 1024
-"""A map function that may take all tasks at once is given about so many batches."""
 
 
 @dataclass(slots=True)
@@ -673,12 +663,12 @@ class _Mapped(_Run):
         self.map: TaskMap = task_map(options.map_fn, options.map_fn_kwargs, options.timeout)
         self.first: BaseException | None = None
         """The error that ends the run."""
-        self.queue = _Queue(iter(()), self.map, 0, timed=False)
+        self.queue = Queue(iter(()), self.map, 0, timed=False)
 
     def do(self, tasks: Iterator[Task], count: int, syncer: Syncer) -> None:
         """Compute tasks."""
         diagnostics = self.engine.diagnostics
-        self.queue = _Queue(tasks, self.map, count, timed=self.engine.options.timeout is not None)
+        self.queue = Queue(tasks, self.map, count, timed=self.engine.options.timeout is not None)
         try:
             self._run_all(syncer)
         finally:
@@ -798,86 +788,6 @@ def _leases_of(cache: Any) -> Leases:
 
 def _rank(entry: Missing) -> int:
     return entry[0]
-
-
-class _Queue:
-    """The tasks of a run, cut into batches as they are asked for.
-
-    An iterator that may give more after it ended: what was lost comes again. Batches hold one task until it is
-    known how long one takes, and so many that a batch takes about a fifth of a second from then on.
-    """
-
-    def __init__(self, tasks: Iterator[Task], where: TaskMap, count: int, *, timed: bool) -> None:
-        self._tasks = enumerate(tasks)
-        self._again: deque[int] = deque()
-        self._out: dict[int, Task] = {}
-        self._deaths: dict[int, int] = {}
-        self._most = 1 if timed else _MOST_IN_BATCH
-        self.lazy = not isinstance(where, Calls)
-        """Whether the map takes no more than it can work on."""
-        self._size = 1 if self.lazy or timed else max(1, count // _BATCHES_AT_ONCE)
-        self._mean = math.nan
-        self._stopped = False
-        self._points = 0
-        self.most_points = 0
-        """Most points that were handed out at once."""
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        if self._stopped:
-            raise StopIteration
-        if self._again:
-            number = self._again.popleft()
-            return Batch((Job(number, _travelling(self._out[number]), True),))
-        jobs = []
-        for number, task in self._tasks:
-            self._out[number] = task
-            self._points += task.count
-            jobs.append(Job(number, _travelling(task)))
-            if len(jobs) >= self._size:
-                break
-        if not jobs:
-            raise StopIteration
-        self.most_points = max(self.most_points, self._points)
-        return Batch(tuple(jobs))
-
-    def done(self, number: int, receipt: Receipt) -> Task:
-        """Take a task off the list, and learn how long one takes."""
-        self._deaths.pop(number, None)
-        took = receipt.seconds + receipt.write_seconds
-        self._mean = took if math.isnan(self._mean) else 0.9 * self._mean + 0.1 * took
-        wanted = int(_BATCH_SECONDS / max(self._mean, 1e-6))
-        if self.lazy:
-            self._size = max(1, min(wanted, 2 * self._size, self._most))
-        return self.drop(number)
-
-    def count_deaths(self, number: int, deaths: int) -> int:
-        """Return how many workers a task has ended by now."""
-        self._deaths[number] = self._deaths.get(number, 0) + deaths
-        return self._deaths[number]
-
-    def again(self, tasks: Mapping[int, Task]) -> None:
-        """Give tasks out again, each by itself."""
-        self._out.update(tasks)
-        self._points += sum(task.count for task in tasks.values())
-        self._again.extend(tasks)
-
-    def drop(self, number: int) -> Task:
-        """Take a task off the list, done or not."""
-        task = self._out.pop(number)
-        self._points -= task.count
-        return task
-
-    def stop(self) -> None:
-        """Give out nothing more."""
-        self._stopped = True
-
-
-def _travelling(task: Task) -> Task:
-    """Return a task without what only the caller needs."""
-    return Task(task.ref, task.order, task.values, task.points, ())
 
 
 def _shares_of(shares: Sequence[Share], rows: IntArray) -> list[Share]:

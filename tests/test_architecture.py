@@ -53,6 +53,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("protocol", "work"),
     ("maps.base",),
     ("maps",),
+    ("queueing",),
     ("engine",),
     ("overrides", "runners"),
     ("parallel",),
