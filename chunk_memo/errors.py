@@ -235,11 +235,6 @@ def caller_level() -> int:
     -------
     int
         For a :func:`warnings.warn` in the function that asks.
-
-    Examples
-    --------
-    >>> caller_level()
-    1
     """
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
