@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chunk_memo.chunks import ChunkRef, ChunkStore
+from chunk_memo.chunks import ChunkStore
 from chunk_memo.disk.records import Adopted, Superseded
 from chunk_memo.errors import DamageWarning, MetadataError
 from chunk_memo.grid import IntArray
@@ -120,23 +120,6 @@ class Layers:
     def own(self) -> list[ChunkStore]:
         """The cache's own chunks, newest generation first."""
         return [layer.store for layer in self.all if layer.own]
-
-    def store_of(self, ref: ChunkRef) -> ChunkStore:
-        """Return the cache's own chunks of the generation that a chunk belongs to.
-
-        Parameters
-        ----------
-        ref : ChunkRef
-            The chunk.
-
-        Returns
-        -------
-        ChunkStore
-            The chunks.
-        """
-        if self.single:
-            return self.top
-        return next(store for store in self.own if ref.identity.startswith(store.prefix))
 
     @property
     def others(self) -> list[Layer]:

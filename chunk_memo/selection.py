@@ -665,16 +665,6 @@ class Cell:
         """
         return Cell(tuple(axis.alone() for axis in self.axes))
 
-    def request_shape(self) -> tuple[int, ...]:
-        """Return the number of positions of the request along each axis, repetitions counted.
-
-        Returns
-        -------
-        tuple of int
-            One number for each axis.
-        """
-        return tuple(len(axis.request) for axis in self.axes)
-
     def candidates(self, bins: Bins, order: tuple[str, ...]) -> list[tuple[int, ...]]:
         """Return the chunks that hold this cell's points, best first, as choices among each axis's bins.
 

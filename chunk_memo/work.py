@@ -12,8 +12,6 @@ before one failed are kept.
 from __future__ import annotations
 
 import functools
-import os
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -23,6 +21,7 @@ import numpy as np
 
 from chunk_memo.disk.files import Durability, Syncer
 from chunk_memo.errors import EncodingError, OutputError
+from chunk_memo.events import this_process
 from chunk_memo.failures import Failure, shown_arguments
 from chunk_memo.grid import IntArray
 from chunk_memo.outputs import Block
@@ -180,7 +179,7 @@ class Work:
         syncer = Syncer(Durability.FAST) if self.writer is None else self.writer.syncer()
         for job in batch.jobs:
             receipts.append(self.perform(job, syncer))
-            receipts[-1].worker = _this_worker(os.getpid())
+            receipts[-1].worker = this_process()
         started = time.perf_counter()
         try:
             syncer.flush()
@@ -292,7 +291,7 @@ class Work:
             task.values,
             rows,
             vectorize=self.vectorize,
-            worker=_this_worker(os.getpid()),
+            worker=this_process(),
             failed_at=time.time_ns(),
             seconds=seconds,
             cause=cause,
@@ -512,11 +511,6 @@ def whereabouts(name: str, cache_id: str, task: Task, arguments: dict[str, Any])
         f"{name or 'the function'} computed {shown_arguments(arguments)}: chunk {task.ref.name} of cache"
         f" {cache_id}; finished chunks are kept"
     )
-
-
-@functools.lru_cache(maxsize=4)
-def _this_worker(pid: int) -> str:
-    return f"{socket.gethostname()}:{pid}"
 
 
 # --- travel --------------------------------------------------------------------------------------------------
