@@ -166,6 +166,11 @@ class _Run:
         self._timeout = timeout
         self._name = f"chunk_memo-{uuid.uuid4().hex}"
         self._function: Any = None
+        self._pickled = b""
+        self._functions = 0
+        """How often the function was sent."""
+        self._came = False
+        """Whether a task was done since."""
         self._heard: SimpleQueue[tuple[str, Any, Any]] = SimpleQueue()
         self._sent: dict[int, _Sent] = {}
         self._newest = 0
@@ -176,11 +181,16 @@ class _Run:
 
     def begin(self, func: Callable[[Any], Any]) -> None:
         """Send the function."""
-        pickled = pickle.dumps(func, pickle.HIGHEST_PROTOCOL)
-        with _graphs_of_any_size():
-            self._function = self._client.submit(_loaded, pickled, key=f"{self._name}-function", pure=False)
+        self._pickled = pickle.dumps(func, pickle.HIGHEST_PROTOCOL)
+        self._send_function()
         if self._timeout is not None:
             self._client.subscribe_topic(self._name, self._hear_begun)
+
+    def _send_function(self) -> None:
+        self._functions, self._came = self._functions + 1, False
+        key = f"{self._name}-function-{self._functions}"
+        with _graphs_of_any_size():
+            self._function = self._client.submit(_loaded, self._pickled, key=key, pure=False)
 
     def carry_out(self, tasks: Iterator[Any]) -> Generator[Done[Any, Any] | Lost[Any], None, None]:
         """Yield what becomes of each task."""
@@ -271,13 +281,30 @@ class _Run:
         sent.future.release()
         if kind == "done":
             self._window.count()
+            self._came = True
             yield Done(sent.task, value)
+            return
+        if self._lost_its_function(value):
+            self._send([sent.task])
+            self._on_trial = self._newest if tried else self._on_trial
             return
         suspect = _Suspect(sent.task, self._killed(value, sent.task), self._newest)
         if tried:
             yield suspect.lost()
         else:
             self._suspects.append(suspect)
+
+    def _lost_its_function(self, error: BaseException) -> bool:
+        """Tell whether Dask gave up the function, which lay on workers that died, and send it again then."""
+        from distributed import KilledWorker
+
+        if not isinstance(error, KilledWorker) or not str(error.task).startswith(f"{self._name}-function-"):
+            return False
+        if error.task != self._function.key:
+            return True  # an earlier one
+        if self._came:
+            self._send_function()
+        return bool(error.task != self._function.key)
 
     def _killed(self, error: BaseException, task: Any) -> Any:
         """Return an error that says that workers died; raise what says anything else."""
