@@ -70,7 +70,23 @@ FRONT_DOOR = len(STOREYS)
 TALL = {"disk", "identity"}
 """Folders with storeys of their own; the modules of others may import each other."""
 
-HEAVY = {"click", "h5py", "joblib", "netCDF4", "pandas", "polars", "pyarrow", "tqdm", "xarray"}
+HEAVY = {
+    "click",
+    "dask",
+    "distributed",
+    "duckdb",
+    "h5py",
+    "joblib",
+    "matplotlib",
+    "netCDF4",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "ray",
+    "sqlalchemy",
+    "tqdm",
+    "xarray",
+}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -200,4 +200,3 @@ def test_the_package_installs_the_command() -> None:
     """The console script is the group of commands."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     assert {"chunk-memo": "chunk_memo.cli:main"} == project["scripts"]
-    assert ["pyarrow>=15.0"] == project["optional-dependencies"]["tables"]

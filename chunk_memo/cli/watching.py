@@ -1,8 +1,4 @@
-"""The command line, ``chunk-memo``: a face only; what it shows and does lives in the modules below.
-
-Exit codes: 0 all went well, also where Ctrl-C ended ``--watch``; 1 something went wrong, which is said; 2 the
-command itself was wrong, as where a root does not exist.
-"""
+"""``chunk-memo status``: the runs at work in a folder of caches, once or again and again."""
 
 from __future__ import annotations
 
@@ -16,19 +12,12 @@ import click
 
 from chunk_memo.display import statusview
 
-__all__ = ["main"]
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="chunk-memo", prog_name="chunk-memo")
-def main() -> None:
-    """Look after caches of chunk_memo."""
-
+__all__ = ["status"]
 
 _ROOT = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-@main.command()
+@click.command()
 @click.argument("root", type=_ROOT)
 @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one document per line.")

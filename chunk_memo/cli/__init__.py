@@ -1,0 +1,47 @@
+"""The command line, ``chunk-memo``: a face only; what it shows and does lives in the rooms below.
+
+A command's module is imported when the command is named, so that ``chunk-memo status`` pays for no database,
+and a command whose extra is missing hinders no other.
+
+Exit codes: 0 all went well, also where Ctrl-C ended ``--watch``; 1 something went wrong, which is said on
+standard error; 2 the command itself was wrong, as where a root does not exist.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from chunk_memo.errors import ChunkMemoError
+
+__all__ = ["main"]
+
+_HOMES = {"status": "chunk_memo.cli.watching"}
+"""The module in which each command is a function of the command's name (``-`` being ``_``)."""
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are named; errors of this library are told, not traced."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_HOMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _HOMES:
+            return None
+        command = getattr(import_module(_HOMES[cmd_name]), cmd_name.replace("-", "_"))
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ChunkMemoError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="chunk-memo", prog_name="chunk-memo")
+def main() -> None:
+    """Look after caches, stores and experiments of chunk_memo."""
