@@ -130,7 +130,7 @@ def draw(found: Mapping[str, Mapping[str, float]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    style = {"svg.fonttype": "none", "svg.hashsalt": "chunk_memo", "font.size": 11, "text.color": _INK}
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "chunk_memo", "font.size": 11, "text.color": _INK}
     with matplotlib.rc_context(style):
         figure, axes = pyplot.subplots(figsize=(8, 4.6), layout="constrained")
         counts = sorted(found, key=int)
