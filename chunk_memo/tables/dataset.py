@@ -44,6 +44,7 @@ _CHECKPOINT = ".checkpoint.json"
 _CHECKPOINT_EVERY = 32
 _FORMAT = 1
 _TRIES = 1000
+_UNITS = ("s", "ms", "us", "ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +352,35 @@ class Dataset:
 
     def _put(self, path: str, data: Any, syncer: files.Syncer) -> None:
         files.commit(f"{self.path}/{path}", [data], syncer)
+
+    def put(
+        self, contents: Contents, table: Any, syncer: files.Syncer, added: dict[str, tuple[int, int]]
+    ) -> tuple[str, ...]:
+        """Write the files of some rows, which :meth:`commit` makes part of the dataset.
+
+        Parameters
+        ----------
+        contents : Contents
+            What the dataset holds.
+        table : pyarrow.Table
+            The rows, in the types of its schema.
+        syncer : Syncer
+            Puts the files on disk.
+        added : dict
+            Takes the files, with their numbers of rows and of columns.
+
+        Returns
+        -------
+        tuple of str
+            The paths of the files.
+        """
+        paths = []
+        for folder, rows in partitions(table, contents.partition_by or ()):
+            path, data = _file_of(folder, rows)
+            self._put(path, data, syncer)
+            added[path] = rows.num_rows, contents.number_of(_columns_of(rows))
+            paths.append(path)
+        return tuple(paths)
 
     def _news(
         self, contents: Contents, pieces: Sequence[tuple[str, Any]], there: Mapping[str, list[str]]
@@ -677,7 +707,7 @@ def _widens(came: Any, wanted: Any) -> bool:
         pa.types.is_timestamp(came)
         and pa.types.is_timestamp(wanted)
         and came.tz == wanted.tz
-        and "s ms us ns".split().index(came.unit) <= "s ms us ns".split().index(wanted.unit)
+        and _UNITS.index(came.unit) <= _UNITS.index(wanted.unit)
     )
 
 

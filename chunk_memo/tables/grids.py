@@ -1,4 +1,4 @@
-"""Ids of parameter sets: what counts of them, their hash, and the ``params.json`` that says what an id stands for.
+"""Ids of parameter sets: what counts of them, their hash, and the ``params.json`` that says what an id means.
 
 Two runs have one ``grid_id`` where their parameters are equal as numbers and texts, whatever their seed, their
 host, or the folders they wrote to. ``1`` and ``1.0`` are equal, ``True`` is no number; floats count to 12
@@ -24,8 +24,11 @@ GRID_ID = "grid_id"
 """The column that holds the id."""
 
 _VOLATILE = frozenset(
-    "base_out out_dir output_dir results_dir parquet_out timestamp created_at started_at hostname host user seed"
-    " seeds commit_results figs_dir figs log_dir run_id grid_id".split()
+    {
+        *("base_out", "out_dir", "output_dir", "results_dir", "parquet_out", "figs_dir", "figs", "log_dir"),
+        *("timestamp", "created_at", "started_at", "hostname", "host", "user", "commit_results", "run_id"),
+        *("seed", "seeds", "grid_id"),
+    }
 )
 _VOLATILE_WORDS = frozenset({"path", "paths", "dir", "dirs", "folder", "folders", "file", "files", "filename"})
 _NOTE = "_grid_id_note"
