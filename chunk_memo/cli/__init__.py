@@ -17,7 +17,14 @@ from chunk_memo.errors import ChunkMemoError
 
 __all__ = ["main"]
 
-_HOMES = {"status": "chunk_memo.cli.watching"}
+_HOMES = {
+    "convert": "chunk_memo.cli.datasets",
+    "export": "chunk_memo.cli.datasets",
+    "info": "chunk_memo.cli.datasets",
+    "query": "chunk_memo.cli.datasets",
+    "rollup": "chunk_memo.cli.datasets",
+    "status": "chunk_memo.cli.watching",
+}
 """The module in which each command is a function of the command's name (``-`` being ``_``)."""
 
 

@@ -9,23 +9,29 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from chunk_memo.tables.convert import Converted, convert_csv_to_parquet
     from chunk_memo.tables.dataset import Dataset, Written
     from chunk_memo.tables.grids import attach_grid_id, canonicalize_params, grid_hash
     from chunk_memo.tables.queries import create_connection_and_views, query_events, query_seeds, refresh_views
+    from chunk_memo.tables.rollups import RolledUp, rollup
     from chunk_memo.tables.rows import PARTITION_COLUMNS, write_event_rows, write_seed_rows
     from chunk_memo.tables.tidy import tidy_batches, tidy_reader, tidy_schema, tidy_table
 
 __all__ = [
     "PARTITION_COLUMNS",
+    "Converted",
     "Dataset",
+    "RolledUp",
     "Written",
     "attach_grid_id",
     "canonicalize_params",
+    "convert_csv_to_parquet",
     "create_connection_and_views",
     "grid_hash",
     "query_events",
     "query_seeds",
     "refresh_views",
+    "rollup",
     "tidy_batches",
     "tidy_reader",
     "tidy_schema",
@@ -35,6 +41,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "chunk_memo.tables.convert": ("Converted", "convert_csv_to_parquet"),
     "chunk_memo.tables.dataset": ("Dataset", "Written"),
     "chunk_memo.tables.grids": ("attach_grid_id", "canonicalize_params", "grid_hash"),
     "chunk_memo.tables.queries": (
@@ -43,6 +50,7 @@ _HOMES = {
         "query_seeds",
         "refresh_views",
     ),
+    "chunk_memo.tables.rollups": ("RolledUp", "rollup"),
     "chunk_memo.tables.rows": ("PARTITION_COLUMNS", "write_event_rows", "write_seed_rows"),
     "chunk_memo.tables.tidy": ("tidy_batches", "tidy_reader", "tidy_schema", "tidy_table"),
 }
