@@ -6,6 +6,7 @@
     ├── UnknownAxisError          KeyError           an axis that the cache does not have
     ├── UnknownValueError         KeyError           a value that the axis does not have
     ├── UnknownIndexError         IndexError         an index beyond the end of an axis
+    ├── UnknownSimulationError    KeyError           a simulation, experiment or table that a database lacks
     ├── SpecError                 ValueError         a size, a count or a combination that cannot be
     │   ├── OverlapError                             ``exclusive=True`` and the cache is already there
     │   └── CollisionError                           one id or name, two identities
@@ -14,6 +15,7 @@
     ├── IdentityError             TypeError          a value that has no sound identity
     ├── EncodingError             TypeError          an output that cannot be stored
     │   └── PickleRefusedError                       … without a pickle, and pickles are refused
+    ├── MemoryLimitError          MemoryError        a database in memory that holds more than it may
     ├── CodeChangedError          RuntimeError       ``on_code_change="error"`` and the code has changed
     ├── MapBrokenError            RuntimeError       a map function that cannot go on
     ├── ChunkLostError            RuntimeError       a chunk that ended its workers again and again
@@ -27,9 +29,11 @@
 
     ChunkMemoWarning              UserWarning
     ├── DamageWarning                                a damaged file was set aside
+    ├── MemoryLimitWarning                           a database in memory that soon holds all that it may
     ├── OverlapWarning                               ``warn_on_overlap=True`` and the cache is there
     ├── IdentityWarning                              identity rests on less than one would think
     ├── CodeChangedWarning                           ``on_code_change="warn"`` and the code has changed
+    ├── FlushWarning                                 rows that wait could not be written yet
     ├── FailureWarning                               points failed, and ``on_error="record"`` keeps that
     ├── PackageVersionWarning                        results were made with other versions of packages
     └── PickleWarning                                an output had to be pickled
@@ -55,10 +59,13 @@ __all__ = [
     "DamageWarning",
     "EncodingError",
     "FailureWarning",
+    "FlushWarning",
     "FormatVersionError",
     "IdentityError",
     "IdentityWarning",
     "MapBrokenError",
+    "MemoryLimitError",
+    "MemoryLimitWarning",
     "MetadataError",
     "OutputError",
     "OverlapError",
@@ -72,6 +79,7 @@ __all__ = [
     "StoreError",
     "UnknownAxisError",
     "UnknownIndexError",
+    "UnknownSimulationError",
     "UnknownValueError",
     "caller_level",
 ]
@@ -95,6 +103,10 @@ class UnknownValueError(ChunkMemoError, KeyError):
 
 class UnknownIndexError(ChunkMemoError, IndexError):
     """An index was asked for that lies beyond the end of an axis."""
+
+
+class UnknownSimulationError(ChunkMemoError, KeyError):
+    """A simulation, an experiment or a table was named that the database does not have."""
 
 
 class SpecError(ChunkMemoError, ValueError):
@@ -133,6 +145,10 @@ class EncodingError(ChunkMemoError, TypeError):
 
 class PickleRefusedError(EncodingError):
     """An output can only be pickled, and pickles are refused here."""
+
+
+class MemoryLimitError(ChunkMemoError, MemoryError):
+    """A simulation's database in memory holds more than its limit; nothing of it is lost."""
 
 
 class CodeChangedError(ChunkMemoError, RuntimeError):
@@ -204,6 +220,10 @@ class DamageWarning(ChunkMemoWarning):
     """A damaged file was set aside; what it held is computed again."""
 
 
+class MemoryLimitWarning(ChunkMemoWarning):
+    """A simulation's database in memory will soon hold all that it may."""
+
+
 class OverlapWarning(ChunkMemoWarning):
     """The cache exists with another grid that overlaps this one."""
 
@@ -218,6 +238,10 @@ class CodeChangedWarning(ChunkMemoWarning):
 
 class FailureWarning(ChunkMemoWarning):
     """Points failed; ``on_error="record"`` keeps a record of each, and the sweep went on."""
+
+
+class FlushWarning(ChunkMemoWarning):
+    """Rows that wait for an experiment database could not be written yet; they are kept."""
 
 
 class PackageVersionWarning(ChunkMemoWarning):
