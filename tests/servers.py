@@ -76,7 +76,7 @@ def postgres_started() -> Iterator[Postgres]:
         if user is not None:
             for each in (folder, data):
                 shutil.chown(each, user)
-        initialize = [
+        initialize: list[str | Path] = [
             programs / "initdb",
             "-D",
             data,
@@ -89,7 +89,16 @@ def postgres_started() -> Iterator[Postgres]:
         ]
         subprocess.run(initialize, check=True, capture_output=True, user=user, cwd=folder, timeout=_PATIENCE)
         options = [f"--{name}={value}" for name, value in {**SETTINGS, "unix_socket_directories": made}.items()]
-        command = ["sh", "-c", UNTIL_ORPHANED, "sh", programs / "postgres", "-D", data, *options]
+        command: list[str | Path] = [
+            "sh",
+            "-c",
+            UNTIL_ORPHANED,
+            "sh",
+            programs / "postgres",
+            "-D",
+            data,
+            *options,
+        ]
         with open(folder / "log", "wb") as log:
             started = subprocess.Popen(
                 command,
