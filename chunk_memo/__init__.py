@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from chunk_memo.display.history import RunHistory
     from chunk_memo.errors import (
         CacheNotFoundError,
+        CheckpointNotFoundError,
         ChunkFormatError,
         ChunkLostError,
         ChunkMemoError,
@@ -68,6 +69,7 @@ __all__ = [
     "CacheNotFoundError",
     "CacheProtocol",
     "CacheStatus",
+    "CheckpointNotFoundError",
     "ChunkCache",
     "ChunkFormatError",
     "ChunkLostError",
@@ -129,6 +131,7 @@ _HOMES = {
     "chunk_memo.display.history": ("RunHistory",),
     "chunk_memo.errors": (
         "CacheNotFoundError",
+        "CheckpointNotFoundError",
         "ChunkFormatError",
         "ChunkLostError",
         "ChunkMemoError",

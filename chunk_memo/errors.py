@@ -19,6 +19,7 @@
     ├── ChunkLostError            RuntimeError       a chunk that ended its workers again and again
     │   └── ChunkTimeoutError     TimeoutError       … or that took longer than ``timeout``
     ├── CacheNotFoundError        FileNotFoundError  no cache of that id
+    ├── CheckpointNotFoundError   FileNotFoundError  no checkpoint of that experiment, or of that name
     ├── RootError                 OSError            a root that is no folder or cannot be written
     ├── StoreError                OSError            results that could not be stored
     ├── MetadataError             ValueError         a ``metadata.json`` that cannot be read
@@ -44,6 +45,7 @@ from typing import Any
 
 __all__ = [
     "CacheNotFoundError",
+    "CheckpointNotFoundError",
     "ChunkFormatError",
     "ChunkLostError",
     "ChunkMemoError",
@@ -153,6 +155,10 @@ class ChunkTimeoutError(ChunkLostError, TimeoutError):
 
 class CacheNotFoundError(ChunkMemoError, FileNotFoundError):
     """There is no cache of that id in the root."""
+
+
+class CheckpointNotFoundError(ChunkMemoError, FileNotFoundError):
+    """There is no checkpoint of that experiment, or none of that name; no damaged one either."""
 
 
 class RootError(ChunkMemoError, OSError):
