@@ -357,14 +357,18 @@ def backup_checkpoint(checkpoint_path: _PathLike, backup_dir: _PathLike) -> Path
     verify_checkpoint(source)
     target = Path(backup_dir) / source.name
     with files.Syncer() as syncer:
-        made = files.commit(target, [np.memmap(source, np.uint8, "r")], syncer)
-    if not made and not np.array_equal(np.memmap(source, np.uint8, "r"), np.memmap(target, np.uint8, "r")):
+        made = files.commit(target, [_mapped(source).data], syncer)
+    if not made and not np.array_equal(_mapped(source), _mapped(target)):
         raise SpecError(
             f"'{target}': expected no file of that name, or the same checkpoint, found another; remove it, or"
             " back up to another folder"
         )
     verify_checkpoint(target)
     return target
+
+
+def _mapped(path: Path) -> np.ndarray[Any, Any]:
+    return np.memmap(path, np.uint8, "r")
 
 
 def find_experiments(folder: _PathLike) -> list[str]:
@@ -389,10 +393,7 @@ def find_experiments(folder: _PathLike) -> list[str]:
 
 def _global_rng() -> dict[str, Any]:
     """Return the state of the generators that whole programs share."""
-    state: dict[str, Any] = {"python": random.getstate()}
-    if "numpy.random" in sys.modules:
-        state["numpy"] = np.random.get_state(legacy=False)
-    return state
+    return {"python": random.getstate(), "numpy": np.random.get_state(legacy=False)}
 
 
 def restore_rng(checkpoint: Mapping[str, Any]) -> None:
@@ -677,7 +678,9 @@ class CheckpointManager:
 
     def _look(self) -> tuple[list[CheckpointInfo], list[tuple[Path, Exception]]]:
         """Return what is there, oldest first, and the files whose heads cannot be read, with the reasons."""
-        found, unreadable, known = [], [], {}
+        found: list[CheckpointInfo] = []
+        unreadable: list[tuple[Path, Exception]] = []
+        known = {}
         for checkpoint_id in self._ids():
             path = self.checkpoint_dir / f"{self.experiment_name}_{checkpoint_id}.ckpt"
             try:

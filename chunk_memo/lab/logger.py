@@ -266,7 +266,8 @@ class ExperimentLogger:
         non_finite: str = "null",
         encoder: type[NumpyEncoder] = NumpyEncoder,
     ) -> None:
-        for name, value in (("max_bytes", max_bytes), ("backups", backups)):
+        counts: dict[str, Any] = {"max_bytes": max_bytes, "backups": backups}
+        for name, value in counts.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise SpecError(f"{name!r}: expected an int of 0 or more, got {value!r}")
         if max_bytes and not backups:

@@ -23,7 +23,7 @@ import numpy as np
 
 from chunk_memo.cache import ChunkCache
 from chunk_memo.dataframes import library_of
-from chunk_memo.disk import files
+from chunk_memo.disk import files, signing
 from chunk_memo.errors import ChunkFormatError, ChunkMemoError, EncodingError, SpecError
 from chunk_memo.outputs import Block, Collector
 from chunk_memo.placing import CellPlace
@@ -43,6 +43,9 @@ __all__ = [
 ]
 
 _PathLike = str | os.PathLike[str]
+
+_PICKLE = "exported results"
+"""What signed pickles of this kind are called."""
 
 _FORMULA = "=+-@\t\r\n＝＋－＠"
 """What the text of a cell must not begin with: spreadsheets take it for a formula."""
@@ -529,14 +532,40 @@ def export_results_pickle(
     Returns
     -------
     Path
-        The file. It is a pickle, followed by a signature that ``pickle.load`` passes over.
+        The file.
 
     Raises
     ------
     EncodingError
         A ``TypeError``, for a value that cannot be pickled.
+    KeyFileError
+        Where there is no key to sign with, and none can be made.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "results.pkl"
+    >>> _ = export_results_pickle([{"theta": np.arange(3), "span": range(5)}], path)
+    >>> load_results_pickle(path)["results"]
+    [{'theta': array([0, 1, 2]), 'span': range(0, 5)}]
     """
-    raise NotImplementedError
+    kept = results if library_of(results) or isinstance(results, list) else rows_of(results)
+    envelope = {
+        "timestamp": now_text(),
+        "num_experiments": len(kept),
+        "metadata": dict(metadata or {}),
+        "results": kept,
+    }
+    try:
+        data = signing.dump(envelope, _PICKLE)
+    except ChunkMemoError:
+        raise
+    except Exception as error:  # whatever an object's own code raises
+        raise EncodingError(
+            f"'results': expected values that can be pickled, got an error: {error}; leave out what holds open files,"
+            " locks or local functions"
+        ) from error
+    return _write(output_path, data)
 
 
 def load_results_pickle(path: _PathLike) -> dict[str, Any]:
@@ -554,12 +583,14 @@ def load_results_pickle(path: _PathLike) -> dict[str, Any]:
 
     Raises
     ------
-    PickleRefusedError
-        Where it was not signed, or by a key that is not trusted: loading a pickle can run any code.
-    ChunkFormatError
-        Where it is damaged.
+    UntrustedPickleError
+        Where it was not signed, by a key that is not trusted, or was changed since: loading a pickle can run any
+        code, so nothing of it was looked at.
     """
-    raise NotImplementedError
+    found = signing.load(files.read_whole(path), _PICKLE, os.fspath(path))
+    if not isinstance(found, dict) or "results" not in found:
+        raise ChunkFormatError(f"'{os.fspath(path)}': expected what export_results_pickle writes, got another pickle")
+    return found
 
 
 # --- all of them -------------------------------------------------------------------------------------------
