@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         FormatVersionError,
         IdentityError,
         IdentityWarning,
+        KeyFileError,
         MapBrokenError,
         MetadataError,
         OutputError,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
         UnknownAxisError,
         UnknownIndexError,
         UnknownValueError,
+        UntrustedPickleError,
     )
     from chunk_memo.failures import Failed, Failure, Failures
     from chunk_memo.identity import params_to_cache_id, register_identity
@@ -90,6 +92,7 @@ __all__ = [
     "FormatVersionError",
     "IdentityError",
     "IdentityWarning",
+    "KeyFileError",
     "MapBrokenError",
     "MetadataError",
     "Options",
@@ -110,6 +113,7 @@ __all__ = [
     "UnknownAxisError",
     "UnknownIndexError",
     "UnknownValueError",
+    "UntrustedPickleError",
     "__version__",
     "auto_load",
     "params_to_cache_id",
@@ -146,6 +150,7 @@ _HOMES = {
         "FormatVersionError",
         "IdentityError",
         "IdentityWarning",
+        "KeyFileError",
         "MapBrokenError",
         "MetadataError",
         "OutputError",
@@ -161,6 +166,7 @@ _HOMES = {
         "UnknownAxisError",
         "UnknownIndexError",
         "UnknownValueError",
+        "UntrustedPickleError",
     ),
     "chunk_memo.failures": (
         "Failed",

@@ -42,6 +42,7 @@ __all__ = [
     "commit",
     "file_stat",
     "file_stem",
+    "is_ours",
     "is_there",
     "list_folder",
     "make_folder",
@@ -52,6 +53,7 @@ __all__ = [
     "quarantine",
     "read_each",
     "read_file",
+    "read_private",
     "read_start",
     "read_whole",
     "remove",
@@ -656,6 +658,54 @@ def read_file(path: str | os.PathLike[str], limit: int = 65536) -> tuple[bytes, 
             os.close(fd)
 
     return _retried(attempt)
+
+
+def read_private(path: str | os.PathLike[str], limit: int) -> tuple[bytes, os.stat_result]:
+    """Read a small file that must be no symbolic link, with what is known of the very file that was read.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    limit : int
+        At most this many bytes are read.
+
+    Returns
+    -------
+    data : bytes
+        Its first bytes.
+    status : os.stat_result
+        Owner, mode and the like.
+
+    Raises
+    ------
+    OSError
+        ELOOP (on some systems EMLINK) where it is a symbolic link; FileNotFoundError where there is none.
+    """
+    if os.name == "nt" and os.path.islink(path):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
+    fd = os.open(path, _READ_FLAGS | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        status = os.fstat(fd)
+        return os.read(fd, limit) if stat.S_ISREG(status.st_mode) else b"", status
+    finally:
+        os.close(fd)
+
+
+def is_ours(status: os.stat_result) -> bool:
+    """Tell whether a file or folder belongs to this user; on Windows that is not looked at.
+
+    Parameters
+    ----------
+    status : os.stat_result
+        What is known of it.
+
+    Returns
+    -------
+    bool
+        Whether its owner is the user that this process acts for.
+    """
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
 
 
 def read_start(path: str, count: int, size: int) -> bytes | None:
