@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from chunk_memo.display.history import RunHistory
     from chunk_memo.errors import (
         CacheNotFoundError,
+        CheckpointNotFoundError,
         ChunkFormatError,
         ChunkLostError,
         ChunkMemoError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         FormatVersionError,
         IdentityError,
         IdentityWarning,
+        KeyFileError,
         MapBrokenError,
         MemoryLimitError,
         MemoryLimitWarning,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
         UnknownIndexError,
         UnknownSimulationError,
         UnknownValueError,
+        UntrustedPickleError,
     )
     from chunk_memo.failures import Failed, Failure, Failures
     from chunk_memo.identity import params_to_cache_id, register_identity
@@ -72,6 +75,7 @@ __all__ = [
     "CacheNotFoundError",
     "CacheProtocol",
     "CacheStatus",
+    "CheckpointNotFoundError",
     "ChunkCache",
     "ChunkFormatError",
     "ChunkLostError",
@@ -93,6 +97,7 @@ __all__ = [
     "FormatVersionError",
     "IdentityError",
     "IdentityWarning",
+    "KeyFileError",
     "MapBrokenError",
     "MemoryLimitError",
     "MemoryLimitWarning",
@@ -116,6 +121,7 @@ __all__ = [
     "UnknownIndexError",
     "UnknownSimulationError",
     "UnknownValueError",
+    "UntrustedPickleError",
     "__version__",
     "auto_load",
     "params_to_cache_id",
@@ -137,6 +143,7 @@ _HOMES = {
     "chunk_memo.display.history": ("RunHistory",),
     "chunk_memo.errors": (
         "CacheNotFoundError",
+        "CheckpointNotFoundError",
         "ChunkFormatError",
         "ChunkLostError",
         "ChunkMemoError",
@@ -152,6 +159,7 @@ _HOMES = {
         "FormatVersionError",
         "IdentityError",
         "IdentityWarning",
+        "KeyFileError",
         "MapBrokenError",
         "MemoryLimitError",
         "MemoryLimitWarning",
@@ -170,6 +178,7 @@ _HOMES = {
         "UnknownIndexError",
         "UnknownSimulationError",
         "UnknownValueError",
+        "UntrustedPickleError",
     ),
     "chunk_memo.failures": (
         "Failed",

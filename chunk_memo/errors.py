@@ -15,12 +15,15 @@
     ├── IdentityError             TypeError          a value that has no sound identity
     ├── EncodingError             TypeError          an output that cannot be stored
     │   └── PickleRefusedError                       … without a pickle, and pickles are refused
+    │       └── UntrustedPickleError                 … a pickle that no trusted key signed; never loaded
+    ├── KeyFileError              PermissionError    the key that signs pickles cannot be used
     ├── MemoryLimitError          MemoryError        a database in memory that holds more than it may
     ├── CodeChangedError          RuntimeError       ``on_code_change="error"`` and the code has changed
     ├── MapBrokenError            RuntimeError       a map function that cannot go on
     ├── ChunkLostError            RuntimeError       a chunk that ended its workers again and again
     │   └── ChunkTimeoutError     TimeoutError       … or that took longer than ``timeout``
     ├── CacheNotFoundError        FileNotFoundError  no cache of that id
+    ├── CheckpointNotFoundError   FileNotFoundError  no checkpoint of that experiment, or of that name
     ├── RootError                 OSError            a root that is no folder or cannot be written
     ├── StoreError                OSError            results that could not be stored
     ├── MetadataError             ValueError         a ``metadata.json`` that cannot be read
@@ -48,6 +51,7 @@ from typing import Any
 
 __all__ = [
     "CacheNotFoundError",
+    "CheckpointNotFoundError",
     "ChunkFormatError",
     "ChunkLostError",
     "ChunkMemoError",
@@ -63,6 +67,7 @@ __all__ = [
     "FormatVersionError",
     "IdentityError",
     "IdentityWarning",
+    "KeyFileError",
     "MapBrokenError",
     "MemoryLimitError",
     "MemoryLimitWarning",
@@ -81,6 +86,7 @@ __all__ = [
     "UnknownIndexError",
     "UnknownSimulationError",
     "UnknownValueError",
+    "UntrustedPickleError",
     "caller_level",
 ]
 
@@ -147,6 +153,14 @@ class PickleRefusedError(EncodingError):
     """An output can only be pickled, and pickles are refused here."""
 
 
+class UntrustedPickleError(PickleRefusedError):
+    """A pickle that is unsigned, forged, moved, or signed by a key that nobody trusted; it was not loaded."""
+
+
+class KeyFileError(ChunkMemoError, PermissionError):
+    """The key that signs pickles cannot be read or made, or must not be used."""
+
+
 class MemoryLimitError(ChunkMemoError, MemoryError):
     """A simulation's database in memory holds more than its limit; nothing of it is lost."""
 
@@ -169,6 +183,10 @@ class ChunkTimeoutError(ChunkLostError, TimeoutError):
 
 class CacheNotFoundError(ChunkMemoError, FileNotFoundError):
     """There is no cache of that id in the root."""
+
+
+class CheckpointNotFoundError(ChunkMemoError, FileNotFoundError):
+    """There is no checkpoint of that experiment, or none of that name; no damaged one either."""
 
 
 class RootError(ChunkMemoError, OSError):

@@ -17,7 +17,7 @@ HOME = Path(__file__).parent.parent / PACKAGE
 # From the bottom up. What stands on one line may not import each other, save inside one folder.
 STOREYS: tuple[tuple[str, ...], ...] = (
     ("errors",),
-    ("events", "options", "travel"),
+    ("events", "options", "plainjson", "travel"),
     ("identity.grammar",),
     ("identity.graph", "identity.project", "identity.syntax", "identity.walk"),
     ("identity.arrays", "identity.containers", "identity.instances", "identity.names", "identity.source"),

@@ -17,7 +17,11 @@ from chunk_memo.errors import ChunkMemoError
 
 __all__ = ["main"]
 
-_HOMES = {"status": "chunk_memo.cli.watching"}
+_HOMES = {
+    "checkpoints": "chunk_memo.cli.lab",
+    "log": "chunk_memo.cli.lab",
+    "status": "chunk_memo.cli.watching",
+}
 """The module in which each command is a function of the command's name (``-`` being ``_``)."""
 
 

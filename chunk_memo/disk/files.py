@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from chunk_memo.errors import SpecError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from types import TracebackType
@@ -39,6 +41,8 @@ __all__ = [
     "close",
     "commit",
     "file_stat",
+    "file_stem",
+    "is_ours",
     "is_there",
     "list_folder",
     "make_folder",
@@ -49,10 +53,12 @@ __all__ = [
     "quarantine",
     "read_each",
     "read_file",
+    "read_private",
     "read_start",
     "read_whole",
     "remove",
     "remove_folder",
+    "replace",
 ]
 
 _T = TypeVar("_T")
@@ -368,6 +374,108 @@ def commit(target: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Sy
     return ours
 
 
+def file_stem(name: str, what: str = "name") -> str:
+    """Return a name that files are to begin with, if it can only ever name files in the folder meant.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+    what : str
+        What messages call it.
+
+    Returns
+    -------
+    str
+        The name as it is.
+
+    Raises
+    ------
+    SpecError
+        Where it is empty, longer than 200 bytes, begins with a dot, or holds a separator or a control character.
+
+    Examples
+    --------
+    >>> file_stem("exp 001")
+    'exp 001'
+    >>> file_stem("../exp")
+    Traceback (most recent call last):
+        ...
+    chunk_memo.errors.SpecError: 'name': expected a name for files, without separators and dots in front, ...
+    """
+    if not isinstance(name, str):
+        raise SpecError(f"{what!r}: expected a str, got {type(name).__name__} {name!r}")
+    printable = name.replace(" ", "").isprintable() and not any(c in name for c in '/\\:*?"<>|')
+    if not name.strip() or not printable or name.startswith(".") or len(name.encode("utf-8", "replace")) > 200:
+        raise SpecError(
+            f"{what!r}: expected a name for files, without separators and dots in front, got {name!r:.100}"
+        )
+    return name
+
+
+def replace(
+    target: str | os.PathLike[str],
+    buffers: Sequence[Buffer],
+    durability: Durability | str = Durability.FULL,
+    *,
+    label: str = "",
+) -> None:
+    """Write a file in place of the one that has its name: a reader finds the old one or the new one, whole.
+
+    Missing folders are made. Unlike chunk files, what is written here is a user's own file: it gets the mode of
+    the file that it replaces, else that which the umask leaves, and a symbolic link is followed.
+
+    Parameters
+    ----------
+    target : path-like
+        The final name.
+    buffers : sequence of bytes-like
+        The file's bytes, in order.
+    durability : {"full", "fast"}
+        With "full" the file is on disk when this function returns.
+    label : str, optional
+        What the name of the unfinished file begins with, after :data:`TEMPORARY_PREFIX`.
+
+    Raises
+    ------
+    OSError
+        When the bytes could not be written. The old file is still there, and nothing else is left behind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "new" / "results.json"
+    >>> replace(target, [b"{}"])
+    >>> replace(target, [b"[]"])
+    >>> target.read_bytes()
+    b'[]'
+    """
+    full = Durability(durability) is Durability.FULL
+    name = os.path.realpath(target)
+    folder = os.path.dirname(name)
+    os.makedirs(folder, exist_ok=True)
+    temporary = f"{folder}/{TEMPORARY_PREFIX}{label}{os.urandom(16).hex()}"
+    fd = os.open(temporary, _CREATE_FLAGS, 0o666)
+    try:
+        try:
+            _write_all(fd, buffers)
+            if full:
+                _sync_quietly(fd)
+        finally:
+            os.close(fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(temporary, stat.S_IMODE(os.stat(name).st_mode))
+        os.replace(temporary, name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if full and _SYNC_FOLDERS:
+        first = _sync_all([folder], _READ_FLAGS, folders=True)
+        if first is not None:
+            raise first
+
+
 def _commit_once(target: str, folder: str, buffers: Sequence[Buffer]) -> bool:
     temporary = f"{folder or os.curdir}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
     fd = os.open(temporary, _CREATE_FLAGS, 0o600)
@@ -550,6 +658,54 @@ def read_file(path: str | os.PathLike[str], limit: int = 65536) -> tuple[bytes, 
             os.close(fd)
 
     return _retried(attempt)
+
+
+def read_private(path: str | os.PathLike[str], limit: int) -> tuple[bytes, os.stat_result]:
+    """Read a small file that must be no symbolic link, with what is known of the very file that was read.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    limit : int
+        At most this many bytes are read.
+
+    Returns
+    -------
+    data : bytes
+        Its first bytes.
+    status : os.stat_result
+        Owner, mode and the like.
+
+    Raises
+    ------
+    OSError
+        ELOOP (on some systems EMLINK) where it is a symbolic link; FileNotFoundError where there is none.
+    """
+    if os.name == "nt" and os.path.islink(path):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
+    fd = os.open(path, _READ_FLAGS | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        status = os.fstat(fd)
+        return os.read(fd, limit) if stat.S_ISREG(status.st_mode) else b"", status
+    finally:
+        os.close(fd)
+
+
+def is_ours(status: os.stat_result) -> bool:
+    """Tell whether a file or folder belongs to this user; on Windows that is not looked at.
+
+    Parameters
+    ----------
+    status : os.stat_result
+        What is known of it.
+
+    Returns
+    -------
+    bool
+        Whether its owner is the user that this process acts for.
+    """
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
 
 
 def read_start(path: str, count: int, size: int) -> bytes | None:

@@ -1,4 +1,4 @@
-"""The record of an experiment: one database for many simulations.
+"""The record of an experiment: its log, its checkpoints, and one database for its simulations.
 
 A name is imported when it is first asked for, so that each tool of the lab needs its own extra only.
 """
@@ -9,6 +9,16 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from chunk_memo.lab.checkpoint import (
+        AutoCheckpoint,
+        CheckpointInfo,
+        CheckpointManager,
+        Terminated,
+        backup_checkpoint,
+        create_checkpoint_manager,
+        restore_rng,
+        resume_from_checkpoint,
+    )
     from chunk_memo.lab.database import (
         ExperimentDatabase,
         ExperimentManager,
@@ -17,6 +27,12 @@ if TYPE_CHECKING:
         create_database,
     )
     from chunk_memo.lab.engines import DatabaseConfig
+    from chunk_memo.lab.logger import (
+        ExperimentLogger,
+        analyze_logs,
+        create_experiment_logger,
+        load_structured_logs,
+    )
     from chunk_memo.lab.memory import InMemorySimulationDatabase, Persisted
     from chunk_memo.lab.models import (
         ActionModel,
@@ -33,6 +49,16 @@ if TYPE_CHECKING:
     from chunk_memo.lab.transfer import Merged
 
 _HOMES = {
+    "chunk_memo.lab.checkpoint": (
+        "AutoCheckpoint",
+        "CheckpointInfo",
+        "CheckpointManager",
+        "Terminated",
+        "backup_checkpoint",
+        "create_checkpoint_manager",
+        "restore_rng",
+        "resume_from_checkpoint",
+    ),
     "chunk_memo.lab.database": (
         "ExperimentDatabase",
         "ExperimentManager",
@@ -41,6 +67,12 @@ _HOMES = {
         "create_database",
     ),
     "chunk_memo.lab.engines": ("DatabaseConfig",),
+    "chunk_memo.lab.logger": (
+        "ExperimentLogger",
+        "analyze_logs",
+        "create_experiment_logger",
+        "load_structured_logs",
+    ),
     "chunk_memo.lab.memory": ("InMemorySimulationDatabase", "Persisted"),
     "chunk_memo.lab.models": (
         "ActionModel",
@@ -63,9 +95,13 @@ __all__ = [
     "AgentModel",
     "AgentStateModel",
     "ArtifactModel",
+    "AutoCheckpoint",
+    "CheckpointInfo",
+    "CheckpointManager",
     "DataLogger",
     "DatabaseConfig",
     "ExperimentDatabase",
+    "ExperimentLogger",
     "ExperimentManager",
     "ExperimentModel",
     "InMemorySimulationDatabase",
@@ -77,7 +113,15 @@ __all__ = [
     "SimulationDatabase",
     "SimulationModel",
     "SimulationStepModel",
+    "Terminated",
+    "analyze_logs",
+    "backup_checkpoint",
+    "create_checkpoint_manager",
     "create_database",
+    "create_experiment_logger",
+    "load_structured_logs",
+    "restore_rng",
+    "resume_from_checkpoint",
 ]
 
 

@@ -6,7 +6,9 @@ or that was given with other parameters, is an error and no reuse; the same id w
 
 from __future__ import annotations
 
+import contextlib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
@@ -16,12 +18,12 @@ from sqlalchemy import Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, sessionmaker
 
-from chunk_memo.errors import CollisionError, SpecError, UnknownSimulationError
+from chunk_memo.errors import CollisionError, FlushWarning, SpecError, StoreError, UnknownSimulationError
 from chunk_memo.lab.engines import DatabaseConfig, connect, create_tables, shown, writing
 from chunk_memo.lab.models import Base, ExperimentModel, OwnTableModel, SimulationModel
 from chunk_memo.lab.owntables import data_tables, definition_of, own_table, own_tables
-from chunk_memo.lab.plain import from_plain, to_plain
 from chunk_memo.lab.recording import DataLogger
+from chunk_memo.plainjson import plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,12 +70,8 @@ class ExperimentDatabase:
     ...             context.log_step(step, metrics={"total_agents": 10 * seed + step})
     >>> db.get_simulation_ids()
     ['sim_0', 'sim_1']
-    >>> print(db.compare_simulations("total_agents").to_string())
-    simulation_id  sim_0  sim_1
-    step_number
-    0                  0     10
-    1                  1     11
-    2                  2     12
+    >>> db.compare_simulations("total_agents").to_dict()
+    {'sim_0': {0: 0, 1: 1, 2: 2}, 'sim_1': {0: 10, 1: 11, 2: 12}}
     >>> db.close()
     """
 
@@ -164,25 +162,26 @@ class ExperimentDatabase:
         _id("simulation_id", simulation_id)
         if status not in STATUSES:
             raise SpecError(f'"status" expects one of {", ".join(STATUSES)}, got {status!r}')
-        given = None if parameters is None else to_plain(parameters, "parameters")
+        if parameters is not None:
+            plain(parameters, where="parameters")  # what JSON cannot say is an error before anything is stored
         row = {
             "simulation_id": simulation_id,
             "experiment_id": self.experiment_id,
             "start_time": datetime.now(UTC),
             "status": status,
-            "parameters": given if given is None else from_plain(given),
+            "parameters": parameters,
             "simulation_db_path": shown(self._engine),
         }
         with writing(self._engine) as connection:
             made = connection.execute(_insert_if_missing(self._engine, SimulationModel).values(row)).rowcount == 1
             if not made:
-                self._continue(connection, simulation_id, given, status)
+                self._continue(connection, simulation_id, parameters, status)
         context = self._contexts.get(simulation_id)
         if context is None:
             context = self._contexts[simulation_id] = SimulationContext(self, simulation_id)
         return context
 
-    def _continue(self, connection: Any, simulation_id: str, given: Any, status: str) -> None:
+    def _continue(self, connection: Any, simulation_id: str, parameters: Any, status: str) -> None:
         table = _table(SimulationModel)
         found = connection.execute(select(table).where(table.c.simulation_id == simulation_id)).one()
         if found.experiment_id != self.experiment_id:
@@ -190,7 +189,7 @@ class ExperimentDatabase:
                 f'simulation "{simulation_id}" belongs to the experiment "{found.experiment_id}" of'
                 f' "{shown(self._engine)}", and not to "{self.experiment_id}": give it another id'
             )
-        stored = to_plain(found.parameters, "parameters")
+        given, stored = (plain(each, non_finite="mark") for each in (parameters, found.parameters))
         if given is not None and stored is not None and given != stored:
             raise CollisionError(
                 f'simulation "{simulation_id}" is there with other parameters: it has {stored!r}, got {given!r};'
@@ -198,7 +197,7 @@ class ExperimentDatabase:
             )
         changes: dict[str, Any] = {"status": status, "end_time": None}
         if stored is None and given is not None:
-            changes["parameters"] = from_plain(given)
+            changes["parameters"] = parameters
         connection.execute(table.update().where(table.c.simulation_id == simulation_id).values(changes))
 
     def update_simulation_status(
@@ -545,10 +544,14 @@ class ExperimentDatabase:
             Bytes of the database before and after.
         """
         before = self.size()
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql("VACUUM")
-            if self._engine.dialect.name == "sqlite":
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        if self._engine.dialect.name == "sqlite":
+            with contextlib.closing(self._engine.raw_connection()) as connection:  # outside of any transaction
+                for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                    connection.cursor().execute(statement)
+        else:
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as server:
+                for table in data_tables(self._engine):
+                    server.exec_driver_sql(f'VACUUM FULL "{table.name}"')
         return before, self.size()
 
     def size(self) -> int:
@@ -673,13 +676,19 @@ class SimulationContext(DataLogger):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self.flush_all_buffers()
-        if self._status() in ENDED:
-            return
         if error is None:
-            self.update_status("completed")
-        else:
-            self.update_status("failed", {"error": f"{type(error).__name__}: {error}"})
+            self.flush_all_buffers()
+            self._end("completed")
+            return
+        try:
+            self.flush_all_buffers()
+            self._end("failed", {"error": f"{type(error).__name__}: {error}"})
+        except StoreError as refused:  # the user's own error is the one to raise
+            warnings.warn(str(refused), FlushWarning, stacklevel=2)
+
+    def _end(self, status: str, results_summary: Mapping[str, Any] | None = None) -> None:
+        if self._status() not in ENDED:
+            self.update_status(status, results_summary)
 
     def _status(self) -> str | None:
         with Session(self.parent_db.engine) as session:
@@ -869,7 +878,8 @@ def _status(status: str, results_summary: Mapping[str, Any] | None) -> dict[str,
         raise SpecError(f'"status" expects one of {", ".join(STATUSES)}, got {status!r}')
     changes: dict[str, Any] = {"status": status}
     if results_summary is not None:
-        changes["results_summary"] = from_plain(to_plain(results_summary, "results_summary"))
+        plain(results_summary, where="results_summary")
+        changes["results_summary"] = results_summary
     return changes
 
 

@@ -8,6 +8,7 @@ https://sqlite.org/lang_transaction.html.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -19,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import CreateIndex, CreateTable, MetaData
 
-from chunk_memo.errors import RootError, SpecError
+from chunk_memo.errors import RootError, SpecError, StoreError
 
 __all__ = ["DatabaseConfig", "connect", "create_tables", "in_memory", "is_url", "shown", "writing"]
 
@@ -184,7 +185,7 @@ def connect(place: str | os.PathLike[str], config: DatabaseConfig) -> Engine:
             connect_args={"check_same_thread": False},
         )
     else:
-        _prepare(Path(url.database))
+        _prepare(Path(str(url.database)))
         # The timeout counts from the first moment, also for the pragmas below.
         engine = create_engine(url, connect_args={"timeout": config.busy_timeout})
     _pragmas(engine, config)
@@ -309,11 +310,25 @@ def writing(engine: Engine) -> Iterator[Connection]:
     ------
     sqlalchemy.Connection
         In the transaction.
+
+    Raises
+    ------
+    StoreError
+        The database refused something, or is held by another process for longer than the timeout; nothing of the
+        transaction is stored then.
     """
-    with engine.connect() as connection:
-        connection = connection.execution_options(writes=True)
-        with connection.begin():
-            yield connection
+    try:
+        with engine.connect() as connection:
+            connection = connection.execution_options(writes=True)
+            with connection.begin():
+                yield connection
+    except DBAPIError as error:
+        busy = "locked" in str(error.orig) or "busy" in str(error.orig)
+        raise StoreError(
+            errno.EAGAIN if busy else errno.EIO,
+            f'"{shown(engine)}" could not be written ({str(error.orig).strip()}); nothing of this step is stored,'
+            " and it may be repeated",
+        ) from error
 
 
 def create_tables(engine: Engine, metadata: MetaData) -> None:
@@ -341,5 +356,7 @@ def create_tables(engine: Engine, metadata: MetaData) -> None:
                 connection.execute(CreateTable(table, if_not_exists=True))
                 for index in sorted(table.indexes, key=lambda index: str(index.name)):
                     connection.execute(CreateIndex(index, if_not_exists=True))
-    except OperationalError as error:
-        raise RootError(f'"{shown(engine)}" cannot be written ({error.orig})') from error
+    except StoreError as error:
+        raise RootError(
+            error.errno, f'"{shown(engine)}" cannot be used: its tables cannot be made; {error}'
+        ) from error

@@ -33,7 +33,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from chunk_memo.errors import SpecError
-from chunk_memo.lab.plain import from_plain, to_plain
+from chunk_memo.plainjson import plain, unmarked
 
 __all__ = [
     "ActionModel",
@@ -91,11 +91,11 @@ class PlainJson(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         """Return a value as JSON has it."""
-        return None if value is None else to_plain(value)
+        return None if value is None else plain(value, non_finite="mark")
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         """Return a stored value."""
-        return None if value is None else from_plain(value)
+        return None if value is None else unmarked(value)
 
 
 class Base(DeclarativeBase):

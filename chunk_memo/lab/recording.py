@@ -9,7 +9,6 @@ harm.
 from __future__ import annotations
 
 import atexit
-import errno
 import os
 import threading
 import time
@@ -18,13 +17,12 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from sqlalchemy import Engine, Table
-from sqlalchemy.exc import DBAPIError
 
 from chunk_memo.errors import FlushWarning, SpecError, StoreError, caller_level
-from chunk_memo.lab.engines import DatabaseConfig, in_memory, shown, writing
+from chunk_memo.lab.engines import DatabaseConfig, in_memory, writing
 from chunk_memo.lab.models import (
     ActionModel,
     AgentModel,
@@ -83,7 +81,7 @@ class DataLogger:
 
     def log_step(
         self,
-        step_number: int,
+        step_number: SupportsIndex,
         agent_states: Iterable[Row] | None = None,
         resource_states: Iterable[Row] | None = None,
         metrics: Mapping[str, Any] | None = None,
@@ -128,7 +126,7 @@ class DataLogger:
         }
         self._add(rows)
 
-    def log_agent(self, agent_id: str | int, **fields: Any) -> None:
+    def log_agent(self, agent_id: str | SupportsIndex, **fields: Any) -> None:
         """Log an agent; one that is logged again takes the place of the first.
 
         Parameters
@@ -151,7 +149,7 @@ class DataLogger:
         self._add({"agents": self._rows(AgentModel, self._fixed(), agents)})
 
     def log_agent_action(
-        self, step_number: int, agent_id: str | int | None, action_type: str, **fields: Any
+        self, step_number: SupportsIndex, agent_id: str | SupportsIndex | None, action_type: str, **fields: Any
     ) -> None:
         """Log something that an agent did.
 
@@ -174,7 +172,12 @@ class DataLogger:
         self._add({"actions": [self._inlet(ActionModel).row(fixed, known | fields)]})
 
     def log_health_incident(
-        self, step_number: int, agent_id: str | int, health_before: float, health_after: float, **fields: Any
+        self,
+        step_number: SupportsIndex,
+        agent_id: str | SupportsIndex,
+        health_before: float,
+        health_after: float,
+        **fields: Any,
     ) -> None:
         """Log a change of an agent's health, as an action of the type ``"health_incident"``.
 
@@ -193,7 +196,11 @@ class DataLogger:
         self.log_agent_action(step_number, agent_id, "health_incident", **health, **fields)
 
     def log_reproduction_event(
-        self, step_number: int, parent_id: str | int, offspring_id: str | int | None = None, **fields: Any
+        self,
+        step_number: SupportsIndex,
+        parent_id: str | SupportsIndex,
+        offspring_id: str | SupportsIndex | None = None,
+        **fields: Any,
     ) -> None:
         """Log that an agent had offspring, or tried to, as an action of the type ``"reproduction"``.
 
@@ -211,7 +218,11 @@ class DataLogger:
         self.log_agent_action(step_number, parent_id, "reproduction", action_target_id=offspring_id, **fields)
 
     def log_learning_experience(
-        self, step_number: int, agent_id: str | int, reward: float | None = None, **fields: Any
+        self,
+        step_number: SupportsIndex,
+        agent_id: str | SupportsIndex,
+        reward: float | None = None,
+        **fields: Any,
     ) -> None:
         """Log what an agent learned from, as an action of the type ``"learning"``.
 
@@ -228,7 +239,7 @@ class DataLogger:
         """
         self.log_agent_action(step_number, agent_id, "learning", reward=reward, **fields)
 
-    def log_metric(self, name: str, value: float | None, step_number: int = 0, **fields: Any) -> None:
+    def log_metric(self, name: str, value: float | None, step_number: SupportsIndex = 0, **fields: Any) -> None:
         """Log one number; one of the same name and step takes the place of the first.
 
         Parameters
@@ -245,7 +256,7 @@ class DataLogger:
         fixed = self._fixed() | {"name": name, "step_number": _step(step_number), "value": value}
         self._add({"metrics": [self._inlet(MetricModel).row(fixed, fields)]})
 
-    def log_metrics(self, metrics: Mapping[str, float | None], step_number: int = 0) -> None:
+    def log_metrics(self, metrics: Mapping[str, float | None], step_number: SupportsIndex = 0) -> None:
         """Log several numbers of one step.
 
         Parameters
@@ -342,12 +353,11 @@ class DataLogger:
                 with writing(self._engine) as connection:
                     for name, rows in batch.items():
                         self._inlets[name].write(connection, rows)
-            except DBAPIError as error:
+            except StoreError as error:
                 raise StoreError(
-                    _errno(error),
-                    f'{count} rows of simulation "{self.simulation_id}" could not be written to'
-                    f' "{shown(self._engine)}" ({error.orig}); they are kept: call flush_all_buffers() again once'
-                    " that is mended",
+                    error.errno,
+                    f'{count} rows of simulation "{self.simulation_id}" wait: {error}; they are kept, call'
+                    " flush_all_buffers() again",
                 ) from error
             with self._lock:  # what was logged in the meantime stands behind the batch
                 for name, rows in batch.items():
@@ -452,11 +462,6 @@ def _kind_and_path(artifact: Any) -> tuple[str, Path]:
         '"artifact" expects a path, a ChunkCache, a Store, a CheckpointManager or an ExperimentLogger, got'
         f" {type(artifact).__qualname__}"
     )
-
-
-def _errno(error: DBAPIError) -> int:
-    busy = "locked" in str(error.orig) or "busy" in str(error.orig)
-    return errno.EAGAIN if busy else errno.EIO
 
 
 _loggers: weakref.WeakSet[DataLogger] = weakref.WeakSet()

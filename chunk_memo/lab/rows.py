@@ -9,6 +9,7 @@ A row that has the primary key of a stored one takes its place, so a flush may b
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -21,7 +22,7 @@ from sqlalchemy.types import TypeEngine
 
 from chunk_memo.errors import SpecError
 from chunk_memo.lab.models import PlainJson, UtcDateTime
-from chunk_memo.lab.plain import plain_text
+from chunk_memo.plainjson import plain
 
 __all__ = ["OWN_TYPES", "Inlet", "plain_row"]
 
@@ -36,6 +37,7 @@ OWN_TYPES: dict[str, TypeEngine[Any]] = {
 """What a table of the user's own may have as columns."""
 
 _EXTRA = "extra"
+_FIXED = ("simulation_id", "step_number", "action_id", "row_id")
 
 
 class Inlet:
@@ -62,7 +64,7 @@ class Inlet:
             if not column.nullable and column.name not in ("simulation_id", _EXTRA)
         ]
         self._extra = self._places.get(_EXTRA)
-        self._free = [name for name in self._places if name not in ("simulation_id", "step_number", _EXTRA)]
+        self._free = [name for name in self._places if name not in {_EXTRA, *_FIXED}]
         self._statement, self._order = _statement(table, dialect)
 
     def row(self, fixed: Mapping[str, Any], fields: Mapping[str, Any] | Sequence[Any]) -> tuple[Any, ...]:
@@ -74,7 +76,7 @@ class Inlet:
             Columns that the caller gives, whatever the fields say, such as ``simulation_id``.
         fields : mapping or sequence
             The row's fields by name, where names without a column go to ``extra``; or values in the order of the
-            table's columns, less ``simulation_id``, ``step_number`` and ``extra``.
+            table's columns, less ``simulation_id``, ``step_number``, ``extra`` and numbers that are drawn.
 
         Returns
         -------
@@ -112,7 +114,7 @@ class Inlet:
             if self._extra is None:
                 known = ", ".join(self._free)
                 raise SpecError(f'"{self.table.name}" has no column {next(iter(others))!r}; it has {known}')
-            values[self._extra] = plain_text(others, f"{self.table.name}.{_EXTRA}")
+            values[self._extra] = _json(f"{self.table.name}.{_EXTRA}", others)
         for place in self._required:
             if values[place] is None:
                 raise SpecError(
@@ -186,7 +188,11 @@ def _converter(column: Column[Any], dialect: Dialect) -> Callable[[str, Any], An
         moment = kind
         return lambda name, value: moment.process_bind_param(_moment(name, value), dialect)
     assert isinstance(kind, PlainJson), kind
-    return lambda name, value: None if value is None else plain_text(value, name)
+    return _json
+
+
+def _json(name: str, value: Any) -> str | None:
+    return None if value is None else json.dumps(plain(value, non_finite="mark", where=name), ensure_ascii=False)
 
 
 def _number(name: str, value: Any) -> float | None:

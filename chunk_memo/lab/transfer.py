@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, Table, delete, func, inspect, select
 
+from chunk_memo.disk import files
 from chunk_memo.errors import CollisionError, RootError, SpecError, UnknownSimulationError
 from chunk_memo.lab.engines import DatabaseConfig, connect, is_url, shown, writing
 from chunk_memo.lab.models import (
@@ -25,8 +26,8 @@ from chunk_memo.lab.models import (
     SimulationStepModel,
 )
 from chunk_memo.lab.owntables import data_tables, definitions
-from chunk_memo.lab.plain import plain_text
 from chunk_memo.lab.rows import Inlet, plain_row
+from chunk_memo.plainjson import plain
 
 if TYPE_CHECKING:
     import pandas
@@ -124,7 +125,7 @@ def _same(source: Engine, target: Engine, simulation_id: str) -> bool:
             ).one()
             for connection in (left, right)
         ]
-        if plain_text(list(heads[0])) != plain_text(list(heads[1])):
+        if _text(list(heads[0])) != _text(list(heads[1])):
             return False
         for name in mine.keys() | theirs.keys():
             counts = [
@@ -150,7 +151,7 @@ def _same_rows(left: Connection, right: Connection, one: Table, other: Table, si
 
 
 def _comparable(row: Sequence[Any]) -> list[Any]:
-    return [plain_text(value) if isinstance(value, dict | list | float) else value for value in row]
+    return [_text(value) if isinstance(value, dict | list | float) else value for value in row]
 
 
 def _stream(connection: Connection, table: Table, ids: Sequence[str]) -> Iterator[Any]:
@@ -354,7 +355,7 @@ def export(
         head = plain_row(
             table, connection.execute(select(table).where(table.c.simulation_id == simulation_id)).one()
         )
-    made = [_written(folder / "simulation.json", plain_text(head).encode())]
+    made = [_written(folder / "simulation.json", _text(head).encode())]
     for name in db.table_names():
         rows = db.rows(name, simulation_id)
         if rows:
@@ -371,12 +372,12 @@ def _file_name(simulation_id: str) -> str:
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]], format: str) -> Path:
-    from chunk_memo.tables import export as exports
+    from chunk_memo.tables import export as exports  # a room beside this one
 
     if format == "csv":
         exports.export_results_csv(rows, path)
     elif format == "json":
-        text = "[\n" + ",\n".join(plain_text(row) for row in rows) + "\n]\n"
+        text = "[\n" + ",\n".join(_text(row) for row in rows) + "\n]\n"
         return _written(path, text.encode())
     else:
         return _written(path, _parquet(rows))
@@ -400,10 +401,12 @@ def _flat(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, dict | list) else value
 
 
-def _written(path: Path, data: bytes) -> Path:
-    from chunk_memo.disk import files
+def _text(value: Any) -> str:
+    return json.dumps(plain(value, non_finite="mark"), ensure_ascii=False)
 
-    files.replace(path, [data], files.Syncer("full"))
+
+def _written(path: Path, data: bytes) -> Path:
+    files.replace(path, [data])
     return path
 
 
