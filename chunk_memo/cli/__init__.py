@@ -19,6 +19,7 @@ __all__ = ["main"]
 
 _HOMES = {
     "checkpoints": "chunk_memo.cli.lab",
+    "experiments": "chunk_memo.cli.experiments",
     "log": "chunk_memo.cli.lab",
     "status": "chunk_memo.cli.watching",
 }
