@@ -873,11 +873,12 @@ class ChunkStore:
 
 def _being_written(path: str) -> bool:
     """Tell whether a file without its head is young enough to be still being written."""
+    seen = files.look_at(path)
     try:
-        status = os.stat(path)
         return (
-            status.st_size > files.HEAD_SIZE  # a truncated file is damage
-            and time.time() - status.st_mtime < _YOUNG
+            seen is not None
+            and seen.size > files.HEAD_SIZE  # a truncated file is damage
+            and time.time() - seen.modified < _YOUNG
             and chunkfile.is_unfinished(files.read_file(path, files.HEAD_SIZE)[0])
         )
     except OSError:

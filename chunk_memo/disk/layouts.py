@@ -25,7 +25,6 @@ into text once more to check it, and the name of the layout comes from the same 
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import time
@@ -337,17 +336,6 @@ def _parsed(data: bytes, subject: str) -> tuple[str, Layout]:
     )
 
 
-def _names(folder: str, limit: int) -> list[str]:
-    """List the names in a folder, of more than `limit` one more than that."""
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.name for entry in itertools.islice(entries, min(limit + 1, sys.maxsize))]
-    except FileNotFoundError:
-        return []
-    except OSError:
-        return files.list_folder(folder)  # which tries again
-
-
 class Folder:
     """The folder of one cache: its metadata, its layouts, the names of its files.
 
@@ -486,12 +474,10 @@ class Folder:
 
     def _set_aside(self, name: str) -> Path | None:
         path = self.path / name
-        try:
-            status = os.stat(path)
-        except OSError:
+        seen = files.look_at(path)
+        if seen is None:
             return None
-        seen = (status.st_dev, status.st_ino)
-        return files.quarantine(path, self.path / "quarantine", seen, lambda _: False)
+        return files.quarantine(path, self.path / "quarantine", seen.file_id, lambda _: False)
 
     def _adopt(self, digest: str, layout: Layout) -> None:
         self.layouts[digest] = layout
@@ -716,7 +702,7 @@ class Folder:
         left = sys.maxsize if limit is None else limit
         folders = [self.chunks]
         while folders:
-            names = _names(folder := folders.pop(), left)
+            names = files.some_names(folder := folders.pop(), left)
             left -= len(names)
             if left < 0:
                 return None
@@ -746,9 +732,9 @@ class Folder:
         parts: set[str] = set()
         for name in names:
             paths = self.chunk_paths(name, spread=False)
-            if any(os.path.exists(f"{path}.h5") for path in paths):
+            if any(files.is_there(f"{path}.h5") for path in paths):
                 complete.add(name)
-            elif any(os.path.exists(f"{path}.parts") for path in paths):
+            elif any(files.is_there(f"{path}.parts") for path in paths):
                 parts.add(name)
         return complete, parts
 
