@@ -824,6 +824,61 @@ class ChunkStore:
         whole = parts and any(self._is_safe(path, ref, files.Syncer()) for path in self.paths(ref))
         return parts if whole else []
 
+    def ref_of(self, chunk: chunkfile.Chunk) -> ChunkRef | None:
+        """Return the chunk that a file would be in this cache, by its own manifest and in its own axis order.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            The opened file, of this cache or another; compare its identity.
+
+        Returns
+        -------
+        ChunkRef or None
+            The chunk; None where some axis has values that cannot be rebuilt.
+
+        Raises
+        ------
+        ChunkFormatError
+            Where the file is damaged.
+        """
+        names = tuple(name for name, _, _ in chunk.constant["axes"])
+        values = axis_values(chunk)
+        if len(values) < len(names):
+            return None
+        bins = Bins()
+        for name in names:
+            bins.of(name).add(values[name], canonical_many(values[name]))
+        return self.ref(names, (0,) * len(names), bins)
+
+    def fold(self, ref: ChunkRef, syncer: files.Syncer) -> bool:
+        """Replace the parts of a chunk by its complete file, if together they hold all of its points.
+
+        Parameters
+        ----------
+        ref : ChunkRef
+            The chunk.
+        syncer : Syncer
+            Takes note of what must be on disk.
+
+        Returns
+        -------
+        bool
+            Whether there are no parts any more.
+        """
+        self._remove_if_complete(ref, syncer)
+        paths = self._part_paths(ref)
+        if not paths:
+            return True
+        first = self._part(paths[0], ref)
+        if first is None or first.block.kind == "opaque":
+            return False
+        parts = self._parts_like(ref, first.block)
+        if sum(len(rows) for _, rows in _disjoint(parts)) == ref.points:
+            self._fold(ref, parts, syncer)
+        self._remove_if_complete(ref, syncer)
+        return not self._part_paths(ref)
+
     def _remove_parts(self, ref: ChunkRef, paths: Iterable[str]) -> None:
         for path in paths:
             files.remove(path)

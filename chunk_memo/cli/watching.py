@@ -18,7 +18,7 @@ __all__ = ["status"]
 _ROOT = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Show the runs at work in ROOT.")
 @click.argument("root", type=_ROOT)
 @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one document per line.")
