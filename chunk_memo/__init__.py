@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         FormatVersionError,
         IdentityError,
         IdentityWarning,
+        KeyFileError,
         MapBrokenError,
         MetadataError,
         OutputError,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         UnknownAxisError,
         UnknownIndexError,
         UnknownValueError,
+        UntrustedPickleError,
     )
     from chunk_memo.failures import Failed, Failure, Failures
     from chunk_memo.identity import params_to_cache_id, register_identity
@@ -88,6 +90,7 @@ __all__ = [
     "FormatVersionError",
     "IdentityError",
     "IdentityWarning",
+    "KeyFileError",
     "MapBrokenError",
     "MetadataError",
     "Options",
@@ -108,6 +111,7 @@ __all__ = [
     "UnknownAxisError",
     "UnknownIndexError",
     "UnknownValueError",
+    "UntrustedPickleError",
     "__version__",
     "auto_load",
     "params_to_cache_id",
@@ -143,6 +147,7 @@ _HOMES = {
         "FormatVersionError",
         "IdentityError",
         "IdentityWarning",
+        "KeyFileError",
         "MapBrokenError",
         "MetadataError",
         "OutputError",
@@ -158,6 +163,7 @@ _HOMES = {
         "UnknownAxisError",
         "UnknownIndexError",
         "UnknownValueError",
+        "UntrustedPickleError",
     ),
     "chunk_memo.failures": (
         "Failed",

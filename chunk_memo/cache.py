@@ -120,8 +120,9 @@ class ChunkCache:
         recorded with the first block by default.
     vectorize : bool, default False
         Whether the function takes single values and is called once per point.
-    allow_pickle : bool, default False
-        Whether outputs without a native form may be pickled. Loading a pickle can run any code.
+    allow_pickle : bool, default True
+        Whether outputs without a native form may be pickled, and pickles that this user, or a trusted key, signed
+        be loaded (:mod:`chunk_memo.disk.signing`); those of others never are. False refuses all of them.
     durability : {"full", "fast"}
         Whether files are synced before a run returns.
     compression : {"zstd", "blosc2", "gzip"}, optional
@@ -184,7 +185,7 @@ class ChunkCache:
         *,
         outputs: str | None = None,
         vectorize: bool = False,
-        allow_pickle: bool = False,
+        allow_pickle: bool = True,
         durability: str = "full",
         compression: str | None = None,
         name: str = "",
@@ -514,7 +515,7 @@ class ChunkCache:
         """
         state = self._state
         plain = state.described and state.store.plain and self._view is None
-        if not plain or self.collate_fn is not None or self.profile or self.allow_pickle:
+        if not plain or self.collate_fn is not None or self.profile:
             return None
         bins, top = self._bins(), state.layers.all[0]
         if state.points is None or state.points.store is not top.store:
@@ -582,7 +583,7 @@ class ChunkCache:
         Collector
             The collector.
         """
-        return Collector(selection, allow_pickle=self.allow_pickle, by_chunk=by_chunk)
+        return Collector(selection, by_chunk=by_chunk)
 
     def tasks(self, selection: Selection, missing: Iterable[Missing]) -> Iterator[Task]:
         """Cut what a read did not find into calls of the function.

@@ -28,15 +28,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chunk_memo.blockfile import BlockWriter, ChunkRef, axis_values, read_complete, read_part
+from chunk_memo.blockfile import BlockWriter, ChunkRef, axis_values, read_complete, read_part, signed_by
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.encoding import decode_array
 from chunk_memo.disk.layouts import Folder, Layout
+from chunk_memo.disk.signing import Signer, own_key
 from chunk_memo.errors import (
     ChunkFormatError,
     ChunkMemoError,
     CollisionError,
     DamageWarning,
+    EncodingError,
     FormatVersionError,
     SpecError,
 )
@@ -153,11 +155,13 @@ class ChunkStore:
     naming : Naming
         The user's own ways to name files.
     allow_pickle : bool
-        Whether outputs without a native form may be pickled, and pickles loaded.
+        Whether outputs without a native form may be pickled, and pickles loaded that a trusted key signed.
     title : str
         What the HDF5 files are called: the function's name.
     compression : str, optional
         How the arrays of new files are compressed; any file can be read.
+    signer : Signer, optional
+        Signs pickles, and tells which may be loaded; by default one with this user's key for this cache.
     """
 
     def __init__(
@@ -169,6 +173,7 @@ class ChunkStore:
         allow_pickle: bool,
         title: str,
         compression: str | None = None,
+        signer: Signer | None = None,
     ) -> None:
         self.folder = folder
         self.allow_pickle = allow_pickle
@@ -176,7 +181,10 @@ class ChunkStore:
         self.generation = 0
         self._cache_id = cache_id
         self._naming = naming
-        self._writer = BlockWriter(title, compression)
+        if allow_pickle and signer is None:
+            signer = Signer(f"cache {cache_id}", folder.path.parent)
+        self._signer = signer if allow_pickle else None
+        self._writer = BlockWriter(title, compression, self._signer)
         self._prefix = canonical_bytes((cache_id, folder.version))
         self._axis_bytes: dict[str, bytes] = {}
         self._told: set[tuple[str, files.FileId | None]] = set()
@@ -210,8 +218,8 @@ class ChunkStore:
 
     def __reduce__(self) -> Any:
         """Return what travels to a worker: where files lie and what they are called, nothing that was read."""
-        settings = {"allow_pickle": self.allow_pickle, "title": self._writer.title}
-        settings["compression"] = self._writer.compression
+        settings: dict[str, Any] = {"allow_pickle": self.allow_pickle, "title": self._writer.title}
+        settings |= {"compression": self._writer.compression, "signer": self._signer}
         place = (self.folder.path, self.folder.version)
         return _store_alone, (place, self._cache_id, self._naming, settings, self.spread, self.generation)
 
@@ -536,18 +544,22 @@ class ChunkStore:
             (it is set aside) or cannot be read, or holds one opaque output for other points.
         """
         try:
-            return read_complete(ref, chunk, positions, allow_pickle=self.allow_pickle)
+            return read_complete(ref, chunk, positions, signer=self._signer)
         except (ChunkFormatError, OSError) as error:
             self._give_up(chunk.subject, ref, chunk.file_id, error)
             return None
 
-    def parts(self, ref: ChunkRef) -> list[Part]:
+    def parts(self, ref: ChunkRef, *, outputs: bool = True, passing: bool = False) -> list[Part]:
         """Return the parts of a chunk, those with the smaller digest first.
 
         Parameters
         ----------
         ref : ChunkRef
             The chunk.
+        outputs : bool, default True
+            Whether outputs are read; without, blocks have no columns.
+        passing : bool, default False
+            Whether parts are passed over that hold pickles which may not be loaded, as a writer does.
 
         Returns
         -------
@@ -558,19 +570,25 @@ class ChunkStore:
         ------
         FileNotFoundError
             Where a part vanished: somebody is folding; look at the complete file again.
+        PickleRefusedError
+            Where a part holds pickles that may not be loaded.
         """
-        found = (self._part(path, ref) for path in self._part_paths(ref))
+        found = (self._part(path, ref, outputs, passing) for path in self._part_paths(ref))
         return [part for part in found if part is not None]
 
-    def _part(self, path: str, ref: ChunkRef) -> Part | None:
+    def _part(self, path: str, ref: ChunkRef, outputs: bool, passing: bool) -> Part | None:
         chunk = self._open(path, ref)
         if chunk is None:
             return None
         with chunk:
             try:
-                points, block = read_part(ref, chunk, allow_pickle=self.allow_pickle)
+                points, block = read_part(ref, chunk, signer=self._signer, outputs=outputs)
             except (ChunkFormatError, OSError) as error:
                 self._give_up(path, ref, chunk.file_id, error)
+                return None
+            except EncodingError:
+                if not passing:
+                    raise
                 return None
             return Part(path, points, block, chunk.seconds, chunk.nbytes)
 
@@ -597,9 +615,9 @@ class ChunkStore:
             Where it is damaged.
         """
         if chunk.constant["part"] is not None:
-            points, block = read_part(ref, chunk, allow_pickle=self.allow_pickle)
+            points, block = read_part(ref, chunk, signer=self._signer)
             return block, points
-        whole = read_complete(ref, chunk, None, allow_pickle=self.allow_pickle)
+        whole = read_complete(ref, chunk, None, signer=self._signer)
         if whole is None:
             raise ChunkFormatError(f"{chunk!r} holds one opaque output for axes in another order")
         return whole, None
@@ -776,7 +794,7 @@ class ChunkStore:
         """Return the parts that can be joined to a block without changing any output."""
         for _ in range(_TRIES):
             try:
-                return [part for part in self.parts(ref) if _are_alike(part.block, block)]
+                return [part for part in self.parts(ref, passing=True) if _are_alike(part.block, block)]
             except FileNotFoundError:
                 continue
         return []
@@ -867,17 +885,52 @@ class ChunkStore:
             Whether there are no parts any more.
         """
         self._remove_if_complete(ref, syncer)
-        paths = self._part_paths(ref)
-        if not paths:
-            return True
-        first = self._part(paths[0], ref)
-        if first is None or first.block.kind == "opaque":
+        try:
+            found = self.parts(ref, passing=True)
+        except FileNotFoundError:  # another process is folding them
             return False
-        parts = self._parts_like(ref, first.block)
+        if found and found[0].block.kind == "opaque":
+            return False
+        parts = self._parts_like(ref, found[0].block) if found else []
         if sum(len(rows) for _, rows in _disjoint(parts)) == ref.points:
             self._fold(ref, parts, syncer)
         self._remove_if_complete(ref, syncer)
         return not self._part_paths(ref)
+
+    def sign_anew(self, path: Path, syncer: files.Syncer) -> bool:
+        """Sign the pickles in a file with this user's own key, if only other trusted keys signed them.
+
+        Parameters
+        ----------
+        path : Path
+            A chunk file of this cache.
+        syncer : Syncer
+            Takes note of what must be on disk.
+
+        Returns
+        -------
+        bool
+            Whether there were any; the file was replaced by one that holds the same outputs.
+
+        Raises
+        ------
+        UntrustedPickleError
+            Where no key that is trusted signed them.
+        ChunkFormatError
+            Where the file is damaged.
+        """
+        with chunkfile.load(path, max_bytes=sys.maxsize) as chunk:
+            keys = signed_by(chunk)
+            own = own_key(outside=self.folder.path.parent) if keys else None
+            if own is None or keys == {own.key_id}:
+                return False
+            ref = self.ref_of(chunk)
+            if ref is None or ref.identity != chunk.identity:
+                return False
+            block, points = self.everything(ref, chunk)
+            buffers = self._writer.image(ref, points, block, chunk.seconds)
+        files.replace(path, buffers, syncer)
+        return True
 
     def _remove_parts(self, ref: ChunkRef, paths: Iterable[str]) -> None:
         for path in paths:

@@ -124,6 +124,9 @@ class _CacheWriter(TaskWriter, Protocol):
     vectorize: bool
     """Whether the function takes single values."""
 
+    def tell_of_pickles(self, note: str) -> None:
+        """Say that outputs had to be pickled."""
+
 
 class _CacheVerbs(Protocol):
     """What the engine needs of a cache."""
@@ -721,6 +724,8 @@ class _Mapped(_Run):
             self.waiting[number] = self.queue.drop(number)
             return
         task = self.queue.done(number, receipt)
+        if receipt.pickled:
+            self.writer.tell_of_pickles(receipt.pickled)
         if receipt.by_value:
             self._store_here(task, receipt, syncer)
         if receipt.found:

@@ -14,6 +14,8 @@
     ├── IdentityError             TypeError          a value that has no sound identity
     ├── EncodingError             TypeError          an output that cannot be stored
     │   └── PickleRefusedError                       … without a pickle, and pickles are refused
+    │       └── UntrustedPickleError                 … a pickle that no trusted key signed; never loaded
+    ├── KeyFileError              PermissionError    the key that signs pickles cannot be used
     ├── CodeChangedError          RuntimeError       ``on_code_change="error"`` and the code has changed
     ├── MapBrokenError            RuntimeError       a map function that cannot go on
     ├── ChunkLostError            RuntimeError       a chunk that ended its workers again and again
@@ -58,6 +60,7 @@ __all__ = [
     "FormatVersionError",
     "IdentityError",
     "IdentityWarning",
+    "KeyFileError",
     "MapBrokenError",
     "MetadataError",
     "OutputError",
@@ -73,6 +76,7 @@ __all__ = [
     "UnknownAxisError",
     "UnknownIndexError",
     "UnknownValueError",
+    "UntrustedPickleError",
     "caller_level",
 ]
 
@@ -133,6 +137,14 @@ class EncodingError(ChunkMemoError, TypeError):
 
 class PickleRefusedError(EncodingError):
     """An output can only be pickled, and pickles are refused here."""
+
+
+class UntrustedPickleError(PickleRefusedError):
+    """A pickle that is unsigned, forged, moved, or signed by a key that nobody trusted; it was not loaded."""
+
+
+class KeyFileError(ChunkMemoError, PermissionError):
+    """The key that signs pickles cannot be read or made, or must not be used."""
 
 
 class CodeChangedError(ChunkMemoError, RuntimeError):

@@ -170,7 +170,7 @@ def payload(store: ChunkStore, chunk: chunkfile.Chunk) -> dict[str, Any]:
     points = points_of(key)
     if rows is not None:
         points = [points[row] for row in rows]
-    outputs = block.outputs(allow_pickle=store.allow_pickle)
+    outputs = block.outputs()
     items, spec = item_maps(store.folder.version, key, points, outputs)
     return {"items": items, "spec": spec, "created_at": _iso(chunk.created_at)}
 

@@ -61,6 +61,8 @@ class ChunkMemo:
         Whether files are synced before a call returns.
     compression : {"zstd", "blosc2", "gzip"}, optional
         How the arrays of new files are compressed, as in :class:`ChunkCache`.
+    allow_pickle : bool, default True
+        Whether outputs without a native form may be pickled, and signed pickles loaded; see :class:`ChunkCache`.
 
     Examples
     --------
@@ -96,6 +98,7 @@ class ChunkMemo:
         warn_on_overlap: bool = False,
         durability: str = "full",
         compression: str | None = None,
+        allow_pickle: bool = True,
     ) -> None:
         if not isinstance(axis_values, Mapping):
             raise SpecError(
@@ -116,6 +119,7 @@ class ChunkMemo:
             "warn_on_overlap": warn_on_overlap,
             "durability": durability,
             "compression": checked_compression(compression),
+            "allow_pickle": allow_pickle,
         }
         axes = tuple(make_axis(name, values) for name, values in axis_values.items())
         self._axes = {axis.name: axis for axis in axes}
@@ -265,7 +269,7 @@ class ChunkMemo:
         axis_order : sequence of str, optional
             The order in which outputs run over the axes; that of the signature by default.
         allow_pickle : bool, optional
-            Whether outputs without a native form may be pickled.
+            Used in place of the memo's own: False refuses outputs that can only be pickled, and all pickles.
         compression : {"zstd", "blosc2", "gzip"}, optional
             Used in place of the memo's own.
         depends_on : sequence, optional

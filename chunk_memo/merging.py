@@ -229,7 +229,7 @@ class _Cache:
     def _store(self, version: str) -> ChunkStore:
         if version not in self.stores:
             folder = Folder(self.target, version)
-            store = ChunkStore(folder, self.target.name, Naming({}), allow_pickle=False, title="")
+            store = ChunkStore(folder, self.target.name, Naming({}), allow_pickle=True, title="")
             self.stores[version] = store
         return self.stores[version]
 

@@ -293,7 +293,7 @@ def _parts(store: ChunkStore, ref: ChunkRef) -> list[Part]:
     if not any(files.list_folder(folder) for folder in store.parts_folders(ref)):
         return []
     try:
-        return store.parts(ref)
+        return store.parts(ref, outputs=False)
     except FileNotFoundError:
         return []
 

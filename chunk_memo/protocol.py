@@ -373,7 +373,7 @@ class ProtocolCache:
             [asked[i] for i in axis.source] for asked, axis in zip(selection.values, cell.axes, strict=True)
         ]
         coords = PointCoords(selection.order, values, points)
-        return make_block(outputs, coords, (len(outputs),), name=self.name, outputs="list")
+        return make_block(outputs, coords, (len(outputs),), name=self.name, outputs="list", allow_pickle=True)
 
     def _numbers(self, cell: Cell) -> tuple[int, ...]:
         return tuple(axis.bins[0] for axis in cell.axes)
@@ -452,6 +452,15 @@ class ProtocolCache:
             Nothing.
         """
 
+    def tell_of_pickles(self, note: str) -> None:
+        """Say nothing: how outputs are stored is the cache's own matter.
+
+        Parameters
+        ----------
+        note : str
+            Not used.
+        """
+
     def holds(self, task: Task) -> bool:
         """Tell that nobody else stored a task.
 
@@ -487,7 +496,9 @@ class ProtocolCache:
         output = output if task.order or self.vectorize else [output]
         coords = PointCoords(task.order, task.values, rows)
         shape = task.shape if rows is None else (len(rows),)
-        return make_block(output, coords, shape, name=self.name or "the function", outputs="list")
+        return make_block(
+            output, coords, shape, name=self.name or "the function", outputs="list", allow_pickle=True
+        )
 
     def write(
         self, task: Task, block: Block, seconds: float, syncer: Syncer, rows: IntArray | None = None
@@ -517,7 +528,7 @@ class ProtocolCache:
         points = list(task.each()) if math.prod(task.shape) else []
         points = points if rows is None else [points[row] for row in rows.tolist()]
         values = [tuple(point[name] for name, _ in key) for point in points]
-        outputs = block.outputs(allow_pickle=False)
+        outputs = block.outputs()
         build = getattr(self._cache, "build_item_maps_from_axis_values", None)
         if build is not None:
             items, spec = build(key, values, outputs)

@@ -1,22 +1,24 @@
-"""What can be deleted from a whole root: from each cache, and what deletions that were killed left behind."""
+"""What is done to a whole root when asked for: what nobody needs is deleted, pickles are signed anew."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from chunk_memo import catalog
 from chunk_memo.cache import ChunkCache
+from chunk_memo.chunks import ChunkStore, Naming
 from chunk_memo.disk import files
-from chunk_memo.errors import ChunkMemoError
+from chunk_memo.disk.layouts import Folder
+from chunk_memo.errors import ChunkMemoError, KeyFileError
 from chunk_memo.layers import GcReport
 from chunk_memo.verification import checked_root
 
-__all__ = ["Collected", "collect"]
+__all__ = ["Collected", "Resigned", "collect", "resign"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +121,84 @@ def _leftovers(root: Path, grace: float, dry_run: bool) -> Iterator[Path]:
         seen = files.look_at(root / name, follow=False)
         if seen is not None and (seen.modified < before or name.startswith(catalog.FORGOTTEN)):
             yield root / name
+
+
+@dataclass(frozen=True, slots=True)
+class Resigned:
+    """Which pickles of a root carry this user's own signature now."""
+
+    root: str
+    """The folder of caches."""
+    files: int = 0
+    """Number of chunk files that were read."""
+    signed: int = 0
+    """Number of files whose pickles were signed anew."""
+    refused: tuple[tuple[str, str], ...] = ()
+    """Files whose pickles no trusted key signed, or that could not be read, each with the reason."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it.
+
+        Returns
+        -------
+        dict
+            The fields.
+        """
+        return asdict(self)
+
+
+def resign(root: str | os.PathLike[str]) -> Resigned:
+    """Sign the pickles in every cache of a root with this user's own key, where another trusted key signed them.
+
+    So they stay readable when that key is revoked. Pickles that no trusted key signed are left as they are.
+
+    Parameters
+    ----------
+    root : path-like
+        A folder of caches.
+
+    Returns
+    -------
+    Resigned
+        What was done.
+
+    Raises
+    ------
+    RootError
+        Where there is no such root.
+    KeyFileError
+        Where there is no key to sign with.
+    """
+    path = checked_root(root)
+    read = signed = 0
+    refused: list[tuple[str, str]] = []
+    for name in sorted(files.list_folder(path)):
+        stores = _stores(path, name)
+        for file in Folder(path / name, "").chunk_files() if stores else ():
+            read += 1
+            try:
+                with files.Syncer() as syncer:
+                    signed += any(store.sign_anew(file, syncer) for store in stores)
+            except FileNotFoundError:
+                continue
+            except KeyFileError:
+                raise
+            except (ChunkMemoError, OSError) as error:
+                refused.append((file.relative_to(path).as_posix(), str(error)))
+    return Resigned(os.fspath(root), read, signed, tuple(refused))
+
+
+def _stores(root: Path, cache_id: str) -> list[ChunkStore]:
+    """Return the chunks of each generation of a cache; none where it is no cache that can be read."""
+    try:
+        metadata = catalog.described(root, cache_id)
+    except OSError:
+        return []
+    if metadata is None:
+        return []
+    function = metadata["metadata"].get("function")
+    title = str(function.get("name", "")) if isinstance(function, Mapping) else ""
+    folder = Folder(root / cache_id, metadata["version"])
+    folder.refresh()
+    store = ChunkStore(folder, cache_id, Naming({}), allow_pickle=True, title=title)
+    return [store.of_generation(number) for number in range(folder.records.generation + 1)]

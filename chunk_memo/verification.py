@@ -377,7 +377,7 @@ class _Cache:
     def _store(self, version: str, generation: int) -> ChunkStore:
         if (version, generation) not in self.stores:
             store = ChunkStore(
-                Folder(self.path, version), self.cache_id, Naming({}), allow_pickle=False, title=self._title()
+                Folder(self.path, version), self.cache_id, Naming({}), allow_pickle=True, title=self._title()
             )
             store = store.of_generation(generation) if generation else store
             self.stores[version, generation] = store

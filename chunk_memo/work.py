@@ -137,6 +137,8 @@ class Receipt:
     """Whether another process had stored it by then, so that nothing was done."""
     worker: str = ""
     """Host and process id."""
+    pickled: str = ""
+    """What to say of outputs that had to be pickled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,7 @@ class Work:
         for job in batch.jobs:
             receipts.append(self.perform(job, syncer))
             receipts[-1].worker = this_process()
+        receipts[-1].pickled = getattr(self.writer, "pickled", "")
         started = time.perf_counter()
         try:
             syncer.flush()

@@ -22,6 +22,7 @@ _HOMES = {
     "doctor": "chunk_memo.cli.examining",
     "gc": "chunk_memo.cli.tending",
     "info": "chunk_memo.cli.looking",
+    "key": "chunk_memo.cli.keys",
     "ls": "chunk_memo.cli.looking",
     "merge": "chunk_memo.cli.tending",
     "status": "chunk_memo.cli.watching",

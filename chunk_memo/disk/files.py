@@ -43,6 +43,7 @@ __all__ = [
     "commit",
     "file_stat",
     "is_folder",
+    "is_ours",
     "is_there",
     "link",
     "list_folder",
@@ -56,12 +57,14 @@ __all__ = [
     "quarantine",
     "read_each",
     "read_file",
+    "read_private",
     "read_start",
     "read_whole",
     "remove",
     "remove_folder",
     "remove_tree",
     "rename",
+    "replace",
     "some_names",
     "touch",
     "volume",
@@ -564,6 +567,54 @@ def read_file(path: str | os.PathLike[str], limit: int = 65536) -> tuple[bytes, 
             os.close(fd)
 
     return _retried(attempt)
+
+
+def read_private(path: str | os.PathLike[str], limit: int) -> tuple[bytes, os.stat_result]:
+    """Read a small file that must be no symbolic link, with what is known of the very file that was read.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    limit : int
+        At most this many bytes are read.
+
+    Returns
+    -------
+    data : bytes
+        Its first bytes.
+    status : os.stat_result
+        Owner, mode and the like.
+
+    Raises
+    ------
+    OSError
+        ELOOP (on some systems EMLINK) where it is a symbolic link; FileNotFoundError where there is none.
+    """
+    if os.name == "nt" and os.path.islink(path):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
+    fd = os.open(path, _READ_FLAGS | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        status = os.fstat(fd)
+        return os.read(fd, limit) if stat.S_ISREG(status.st_mode) else b"", status
+    finally:
+        os.close(fd)
+
+
+def is_ours(status: os.stat_result) -> bool:
+    """Tell whether a file or folder belongs to this user; on Windows that is not looked at.
+
+    Parameters
+    ----------
+    status : os.stat_result
+        What is known of it.
+
+    Returns
+    -------
+    bool
+        Whether its owner is the user that this process acts for.
+    """
+    return not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
 
 
 def read_start(path: str, count: int, size: int) -> bytes | None:
@@ -1168,6 +1219,41 @@ def link(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> None:
         FileExistsError where the name is taken.
     """
     os.link(path, other)
+
+
+def replace(path: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Syncer) -> None:
+    """Write a file over the one that has its name; one of both is there whole at every moment.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    buffers : sequence of bytes-like
+        Its new bytes, in order.
+    syncer : Syncer
+        With it the new file is on disk before the old one goes.
+
+    Raises
+    ------
+    OSError
+        When the bytes could not be written, or files cannot be renamed there. The old file stays.
+    """
+    name = os.fspath(path)
+    temporary = f"{os.path.dirname(name) or os.curdir}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
+    fd = os.open(temporary, _CREATE_FLAGS, 0o600)
+    try:
+        try:
+            _write_all(fd, buffers)
+            if syncer.durability is Durability.FULL:
+                _sync_quietly(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    syncer.committed(name)
 
 
 def touch(path: str | os.PathLike[str]) -> None:
