@@ -33,13 +33,13 @@ import numpy.typing as npt
 
 from chunk_memo.disk import chunkfile, hdf5image
 from chunk_memo.disk.encoding import PickledPart, decode, encode, pickled_parts
-from chunk_memo.disk.signing import Signer
+from chunk_memo.disk.signing import KEY_ID_BYTES, Signer
 from chunk_memo.errors import ChunkFormatError, ChunkMemoError
 from chunk_memo.grid import AxisBins, Bins, IntArray
 from chunk_memo.identity import from_jsonable, to_jsonable
 from chunk_memo.outputs import Block, Column, PointCoords
 
-__all__ = ["BlockWriter", "ChunkRef", "axis_values", "read_complete", "read_part"]
+__all__ = ["BlockWriter", "ChunkRef", "axis_values", "read_complete", "read_part", "signed_by"]
 
 _Array = npt.NDArray[Any]
 
@@ -412,6 +412,33 @@ def _signed(signer: Signer, ref: ChunkRef, points: IntArray | None, block: Block
                 arrays[part.signature] = np.frombuffer(signer.sign(what), np.uint8)[None]
             columns[name] = replace(column, arrays=arrays)
     return replace(block, columns={**block.columns, **columns}) if columns else block
+
+
+def signed_by(chunk: chunkfile.Chunk) -> set[str]:
+    """Return the ids of the keys that signed the pickles in a file; the signatures are not checked.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        An opened file.
+
+    Returns
+    -------
+    set of str
+        Key ids, that of unsigned pickles being empty; none where the file holds no pickles.
+
+    Raises
+    ------
+    ChunkFormatError
+        Where the file is damaged.
+    """
+    keys = set()
+    for _, _, tree, pointwise, where in chunk.constant["columns"]:
+        for part in () if pointwise else pickled_parts(tree):
+            at = where.get(part.signature)
+            signature = chunk.array(at).tobytes() if at is not None else b""
+            keys.add(signature[:KEY_ID_BYTES].hex() if any(signature) else "")
+    return keys
 
 
 def _what_is_signed(

@@ -1026,9 +1026,8 @@ class ChunkCache:
         return self._state.folder.metadata_document(self.cache_id, self.grid, identity, self.metadata)
 
     def _set_metadata_aside(self, path: Path, error: MetadataError) -> None:
-        status = os.stat(path)
-        seen = (status.st_dev, status.st_ino)
-        moved = files.quarantine(path, self.path / "quarantine", seen, lambda _: False)
+        seen = files.look_at(path)
+        moved = seen and files.quarantine(path, self.path / "quarantine", seen.file_id, lambda _: False)
         place = f"moved to '{moved}'" if moved else "left where it is"
         warnings.warn(
             f"{error.__cause__!r}: '{path}' is damaged; it was {place}, and is written anew",
@@ -1171,7 +1170,7 @@ class ChunkCache:
         self._spread()
         stores = self._state.layers.own
         paths = [p for store in stores for p in store.paths(store.ref(ref.order, ref.numbers, ref.bins))]
-        found = next((path for path in paths if os.path.exists(path)), paths[0])
+        found = next((path for path in paths if files.is_there(path)), paths[0])
         return Path(found)
 
     def load_payload(self, path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -1544,7 +1543,7 @@ def _checked_durability(durability: str) -> str:
 
 
 def _check_root(root: Path) -> None:
-    if root.exists() and not root.is_dir():
+    if files.is_there(root) and not files.is_folder(root):
         raise RootError(
             errno.ENOTDIR, f"the root '{root}' is a file; expected a folder of caches: pass another root"
         )

@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chunk_memo.blockfile import BlockWriter, ChunkRef, axis_values, read_complete, read_part
+from chunk_memo.blockfile import BlockWriter, ChunkRef, axis_values, read_complete, read_part, signed_by
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.encoding import decode_array
 from chunk_memo.disk.layouts import Folder, Layout
-from chunk_memo.disk.signing import Signer
+from chunk_memo.disk.signing import Signer, own_key
 from chunk_memo.errors import (
     ChunkFormatError,
     ChunkMemoError,
@@ -842,6 +842,96 @@ class ChunkStore:
         whole = parts and any(self._is_safe(path, ref, files.Syncer()) for path in self.paths(ref))
         return parts if whole else []
 
+    def ref_of(self, chunk: chunkfile.Chunk) -> ChunkRef | None:
+        """Return the chunk that a file would be in this cache, by its own manifest and in its own axis order.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            The opened file, of this cache or another; compare its identity.
+
+        Returns
+        -------
+        ChunkRef or None
+            The chunk; None where some axis has values that cannot be rebuilt.
+
+        Raises
+        ------
+        ChunkFormatError
+            Where the file is damaged.
+        """
+        names = tuple(name for name, _, _ in chunk.constant["axes"])
+        values = axis_values(chunk)
+        if len(values) < len(names):
+            return None
+        bins = Bins()
+        for name in names:
+            bins.of(name).add(values[name], canonical_many(values[name]))
+        return self.ref(names, (0,) * len(names), bins)
+
+    def fold(self, ref: ChunkRef, syncer: files.Syncer) -> bool:
+        """Replace the parts of a chunk by its complete file, if together they hold all of its points.
+
+        Parameters
+        ----------
+        ref : ChunkRef
+            The chunk.
+        syncer : Syncer
+            Takes note of what must be on disk.
+
+        Returns
+        -------
+        bool
+            Whether there are no parts any more.
+        """
+        self._remove_if_complete(ref, syncer)
+        try:
+            found = self.parts(ref, passing=True)
+        except FileNotFoundError:  # another process is folding them
+            return False
+        if found and found[0].block.kind == "opaque":
+            return False
+        parts = self._parts_like(ref, found[0].block) if found else []
+        if sum(len(rows) for _, rows in _disjoint(parts)) == ref.points:
+            self._fold(ref, parts, syncer)
+        self._remove_if_complete(ref, syncer)
+        return not self._part_paths(ref)
+
+    def sign_anew(self, path: Path, syncer: files.Syncer) -> bool:
+        """Sign the pickles in a file with this user's own key, if only other trusted keys signed them.
+
+        Parameters
+        ----------
+        path : Path
+            A chunk file of this cache.
+        syncer : Syncer
+            Takes note of what must be on disk.
+
+        Returns
+        -------
+        bool
+            Whether there were any; the file was replaced by one that holds the same outputs.
+
+        Raises
+        ------
+        UntrustedPickleError
+            Where no key that is trusted signed them.
+        ChunkFormatError
+            Where the file is damaged.
+        """
+        with chunkfile.load(path, max_bytes=sys.maxsize) as chunk:
+            keys = signed_by(chunk)
+            own = own_key(outside=self.folder.path.parent) if keys else None
+            if own is None or keys == {own.key_id}:
+                return False
+            ref = self.ref_of(chunk)
+            if ref is None or ref.identity != chunk.identity:
+                return False
+            block, points = self.everything(ref, chunk)
+            buffers = self._writer.image(ref, points, block, chunk.seconds)
+        files.replace(path, buffers, syncer)
+        return True
+
     def _remove_parts(self, ref: ChunkRef, paths: Iterable[str]) -> None:
         for path in paths:
             files.remove(path)
@@ -891,11 +981,12 @@ class ChunkStore:
 
 def _being_written(path: str) -> bool:
     """Tell whether a file without its head is young enough to be still being written."""
+    seen = files.look_at(path)
     try:
-        status = os.stat(path)
         return (
-            status.st_size > files.HEAD_SIZE  # a truncated file is damage
-            and time.time() - status.st_mtime < _YOUNG
+            seen is not None
+            and seen.size > files.HEAD_SIZE  # a truncated file is damage
+            and time.time() - seen.modified < _YOUNG
             and chunkfile.is_unfinished(files.read_file(path, files.HEAD_SIZE)[0])
         )
     except OSError:

@@ -14,6 +14,7 @@ from typing import Any, Unpack
 
 from chunk_memo import catalog
 from chunk_memo.cache import ChunkCache
+from chunk_memo.disk import files
 from chunk_memo.disk.filters import checked_compression
 from chunk_memo.errors import MetadataError, SpecError
 from chunk_memo.grid import ChunkKey, Grid, chunk_sizes, make_axis
@@ -539,7 +540,7 @@ class ChunkMemo:
         given = _walked_once(axis_values or {})
         known = _known(root, params, needed=axis_values is None)
         adopted: list[catalog.Narrower] = []
-        if extend_cache and not (known is not None and os.path.exists(root / known["cache_id"] / "adopted")):
+        if extend_cache and not (known is not None and files.is_there(root / known["cache_id"] / "adopted")):
             adopted = catalog.narrower(root, params, given if axis_values is not None else None)
         if known is None and axis_values is None and not adopted:
             raise catalog.missing_cache(root, params_to_cache_id(params))

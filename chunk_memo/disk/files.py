@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
+import itertools
 import os
 import stat
 import sys
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from chunk_memo.errors import SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from typing_extensions import Buffer
@@ -37,16 +38,22 @@ __all__ = [
     "Durability",
     "FileId",
     "FileStat",
+    "Seen",
     "Syncer",
+    "Volume",
     "close",
     "commit",
     "file_stat",
     "file_stem",
+    "is_folder",
     "is_ours",
     "is_there",
+    "link",
     "list_folder",
+    "look_at",
     "make_folder",
     "modified_at",
+    "now",
     "open_for_reading",
     "pread_exact",
     "pread_into",
@@ -58,7 +65,15 @@ __all__ = [
     "read_whole",
     "remove",
     "remove_folder",
+    "remove_tree",
+    "rename",
     "replace",
+    "save",
+    "some_names",
+    "touch",
+    "volume",
+    "walk",
+    "write_over",
 ]
 
 _T = TypeVar("_T")
@@ -413,7 +428,7 @@ def file_stem(name: str, what: str = "name") -> str:
     return name
 
 
-def replace(
+def save(
     target: str | os.PathLike[str],
     buffers: Sequence[Buffer],
     durability: Durability | str = Durability.FULL,
@@ -445,8 +460,8 @@ def replace(
     --------
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "new" / "results.json"
-    >>> replace(target, [b"{}"])
-    >>> replace(target, [b"[]"])
+    >>> save(target, [b"{}"])
+    >>> save(target, [b"[]"])
     >>> target.read_bytes()
     b'[]'
     """
@@ -454,8 +469,23 @@ def replace(
     name = os.path.realpath(target)
     folder = os.path.dirname(name)
     os.makedirs(folder, exist_ok=True)
-    temporary = f"{folder}/{TEMPORARY_PREFIX}{label}{os.urandom(16).hex()}"
-    fd = os.open(temporary, _CREATE_FLAGS, 0o666)
+    try:
+        mode = stat.S_IMODE(os.stat(name).st_mode)
+    except FileNotFoundError:
+        mode = None
+    _write_in_place(name, buffers, full=full, mode=mode, label=label)
+    if full and _SYNC_FOLDERS:
+        first = _sync_all([folder], _READ_FLAGS, folders=True)
+        if first is not None:
+            raise first
+
+
+def _write_in_place(
+    name: str, buffers: Sequence[Buffer], *, full: bool, mode: int | None = 0o600, label: str = ""
+) -> None:
+    """Write a file beside another and give it that one's name; without a mode it gets what the umask leaves."""
+    temporary = f"{os.path.dirname(name) or os.curdir}/{TEMPORARY_PREFIX}{label}{os.urandom(16).hex()}"
+    fd = os.open(temporary, _CREATE_FLAGS, 0o666 if mode is None else 0o600)
     try:
         try:
             _write_all(fd, buffers)
@@ -463,17 +493,13 @@ def replace(
                 _sync_quietly(fd)
         finally:
             os.close(fd)
-        with contextlib.suppress(FileNotFoundError):
-            os.chmod(temporary, stat.S_IMODE(os.stat(name).st_mode))
+        if mode is not None and mode != 0o600:
+            os.chmod(temporary, mode)
         os.replace(temporary, name)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    if full and _SYNC_FOLDERS:
-        first = _sync_all([folder], _READ_FLAGS, folders=True)
-        if first is not None:
-            raise first
 
 
 def _commit_once(target: str, folder: str, buffers: Sequence[Buffer]) -> bool:
@@ -1149,3 +1175,294 @@ def _is_no_folder(path: str) -> bool:
         return not stat.S_ISDIR(os.stat(path).st_mode)
     except FileNotFoundError:
         return False
+
+
+# --- small calls: for those who look after folders, rather than read and write chunks ------------------------
+
+
+class Seen(NamedTuple):
+    """What a name stands for."""
+
+    file_id: FileId
+    """Device and inode."""
+    size: int
+    """Length in bytes."""
+    modified: float
+    """Seconds since 1970-01-01 UTC by the file system's clock."""
+    mode: int
+    """Kind and permissions, as ``stat`` gives them."""
+    owner: int
+    """The user's number."""
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is an ordinary file."""
+        return stat.S_ISREG(self.mode)
+
+
+def look_at(path: str | os.PathLike[str], *, follow: bool = True) -> Seen | None:
+    """Look at a name without opening what it stands for.
+
+    Parameters
+    ----------
+    path : path-like
+        The name.
+    follow : bool, default True
+        Whether to look at what a symbolic link leads to, rather than at the link.
+
+    Returns
+    -------
+    Seen or None
+        What is there; None where nothing is, or where it may not be looked at.
+
+    Examples
+    --------
+    >>> look_at("/no/such/file") is None
+    True
+    """
+    try:
+        status = os.stat(path, follow_symlinks=follow)
+    except OSError:
+        return None
+    return Seen((status.st_dev, status.st_ino), status.st_size, status.st_mtime, status.st_mode, status.st_uid)
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a name stands for a folder.
+
+    Parameters
+    ----------
+    path : path-like
+        The name.
+
+    Returns
+    -------
+    bool
+        Whether it does.
+    """
+    seen = look_at(path)
+    return seen is not None and seen.is_folder
+
+
+def some_names(folder: str | os.PathLike[str], limit: int) -> list[str]:
+    """List the names in a folder, of more than so many only one more than that.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+    limit : int
+        How many are wanted.
+
+    Returns
+    -------
+    list of str
+        Names, in no particular order; none where there is no such folder.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in itertools.islice(entries, min(limit + 1, sys.maxsize))]
+    except FileNotFoundError:
+        return []
+    except OSError:
+        return list_folder(folder)  # which tries again
+
+
+def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Iterate over a folder and those below it; symbolic links are not followed.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+
+    Yields
+    ------
+    tuple of str, list of str, list of str
+        A folder, the names of the folders in it, and all its other names, both sorted. What vanishes meanwhile
+        is passed over.
+    """
+    left = [os.fspath(folder)]
+    while left:
+        here = left.pop()
+        folders: list[str] = []
+        others: list[str] = []
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    (folders if entry.is_dir(follow_symlinks=False) else others).append(entry.name)
+        except OSError:
+            continue
+        yield here, sorted(folders), sorted(others)
+        left += [os.path.join(here, name) for name in sorted(folders, reverse=True)]
+
+
+def rename(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> None:
+    """Give a file or folder another name.
+
+    Parameters
+    ----------
+    path : path-like
+        The name that it has.
+    other : path-like
+        The name that it gets.
+
+    Raises
+    ------
+    OSError
+        FileNotFoundError where it is gone.
+    """
+    os.rename(path, other)
+
+
+def link(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> None:
+    """Give a file a second name, if that is free.
+
+    Parameters
+    ----------
+    path : path-like
+        The name that it has.
+    other : path-like
+        The name that it gets.
+
+    Raises
+    ------
+    OSError
+        FileExistsError where the name is taken.
+    """
+    os.link(path, other)
+
+
+def replace(path: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Syncer) -> None:
+    """Write a file over the one that has its name; one of both is there whole at every moment.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    buffers : sequence of bytes-like
+        Its new bytes, in order.
+    syncer : Syncer
+        With it the new file is on disk before the old one goes.
+
+    Raises
+    ------
+    OSError
+        When the bytes could not be written, or files cannot be renamed there. The old file stays.
+    """
+    name = os.fspath(path)
+    _write_in_place(name, buffers, full=syncer.durability is Durability.FULL)
+    syncer.committed(name)
+
+
+def touch(path: str | os.PathLike[str]) -> None:
+    """Give a file the present time.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Raises
+    ------
+    OSError
+        FileNotFoundError where it is gone.
+    """
+    os.utime(path)
+
+
+def now(folder: str | os.PathLike[str]) -> float:
+    """Return the time by the clock of the file system, which may be another machine's.
+
+    Parameters
+    ----------
+    folder : path-like
+        A folder on it; where nothing can be written there it is this machine's clock.
+
+    Returns
+    -------
+    float
+        Seconds since 1970-01-01 UTC, to be compared with :attr:`Seen.modified`.
+    """
+    probe = f"{os.fspath(folder)}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
+    try:
+        os.close(os.open(probe, _CREATE_FLAGS, 0o600))
+    except OSError:
+        return time.time()
+    seen = look_at(probe)
+    with contextlib.suppress(OSError):
+        os.unlink(probe)
+    return time.time() if seen is None else seen.modified
+
+
+def write_over(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a small file over the one that has its name; whole at every moment, but not synced.
+
+    Nothing is raised where that fails: the file stays as it was. The folder is made, those above it are not.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    data : bytes
+        Its content.
+    """
+    name = os.fspath(path)
+    with contextlib.suppress(OSError):
+        try:
+            _write_in_place(name, [data], full=False)
+        except FileNotFoundError:
+            os.mkdir(os.path.dirname(name), 0o700)
+            _write_in_place(name, [data], full=False)
+
+
+def remove_tree(path: str | os.PathLike[str]) -> None:
+    """Remove a folder with all that is in it, as far as that can be done.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+    """
+    for folder, _, names in [*walk(path)][::-1]:
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(folder, name))
+        remove_folder(folder)
+
+
+class Volume(NamedTuple):
+    """What is left on a file system for this user."""
+
+    free_bytes: int
+    """Bytes that can still be written."""
+    free_files: int | None
+    """Files that can still be made; None where the file system has no limit of its own, or does not say."""
+    longest_name: int | None
+    """Bytes that a file's name may have; None where the file system does not say."""
+
+
+def volume(folder: str | os.PathLike[str]) -> Volume:
+    """Ask what is left on the file system of a folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+
+    Returns
+    -------
+    Volume
+        What is left.
+    """
+    if not hasattr(os, "statvfs"):  # Windows
+        import shutil
+
+        return Volume(shutil.disk_usage(folder).free, None, None)
+    told = os.statvfs(folder)
+    return Volume(told.f_bavail * told.f_frsize, told.f_favail if told.f_files else None, told.f_namemax)

@@ -406,7 +406,7 @@ def _text(value: Any) -> str:
 
 
 def _written(path: Path, data: bytes) -> Path:
-    files.replace(path, [data])
+    files.save(path, [data])
     return path
 
 
