@@ -46,6 +46,7 @@ Where: TypeAlias = "Mapping[str, Any] | Sequence[Any] | None"
 
 _TAG: Final = "$canonical"
 _DEEPEST: Final = 100
+_SMALL: Final = 1 << 64
 _BITS: Final = 4096  # json reads no ints of more than 4,300 digits
 _HASH_LENGTH: Final = 16
 
@@ -89,6 +90,9 @@ def plain_params(params: Any, name: str = "params") -> dict[str, Any]:
 def _plain_mapping(mapping: Mapping[Any, Any], name: str, depth: int) -> dict[str, Any]:
     made = {}
     for key, value in mapping.items():
+        if type(key) is str and key.isascii() and key != _TAG and _is_plain(value):
+            made[key] = value  # nearly all there is
+            continue
         key = key.value if isinstance(key, enum.Enum) else key
         if not isinstance(key, str) or not _is_unicode(key):
             raise IdentityError(f"{name!r} has the name {key!r}; names of params must be text: use {str(key)!r}")
@@ -96,6 +100,16 @@ def _plain_mapping(mapping: Mapping[Any, Any], name: str, depth: int) -> dict[st
             raise IdentityError(f"{name!r} has the name {_TAG!r}, which this library uses itself; rename it")
         made[str(key)] = _plain(value, f"{name}[{key!r}]", depth + 1)
     return made
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell at a glance that a value is what it is in JSON."""
+    kind = type(value)
+    if kind is int:
+        return bool(-_SMALL < value < _SMALL)
+    if kind is float:
+        return bool(value - value == 0)
+    return bool(value.isascii()) if kind is str else kind is bool or value is None
 
 
 def _plain(value: Any, name: str, depth: int = 0) -> Any:

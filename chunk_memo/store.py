@@ -718,10 +718,12 @@ def _checked(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _compare(job: Job, record: RunRecord) -> None:
     """Refuse a record of other params."""
-    stored = exact_json(plain_params(record.params))
-    if stored == job.exact or canonical_json(plain_params(record.params)) == canonical_json(
-        plain_params(job.params)
-    ):
+    try:
+        if exact_json(record.params) == job.exact:
+            return
+    except (TypeError, ValueError):
+        pass  # JSON does not hold all of it as it is
+    if canonical_json(plain_params(record.params)) == canonical_json(plain_params(job.params)):
         return
     raise CollisionError(
         f"run {job.params_hash} is stored with the params {record.params!r}, and was asked for with"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -311,7 +312,7 @@ def _all_files(path: Path) -> list[Path]:
 
 def _measured(path: Path) -> tuple[int, int]:
     status = os.stat(path)
-    if not path.is_dir():
+    if not stat.S_ISDIR(status.st_mode):
         return status.st_size, status.st_mtime_ns
     each = [os.stat(file) for file in _all_files(path)]
     return sum(one.st_size for one in each), max((one.st_mtime_ns for one in each), default=0)
