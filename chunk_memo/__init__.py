@@ -68,6 +68,14 @@ if TYPE_CHECKING:
         run_streaming,
     )
     from chunk_memo.status import CacheStatus
+    from chunk_memo.store import (
+        IndexBackend,
+        MemoryIndex,
+        PostgresIndex,
+        RunRecord,
+        SQLiteIndex,
+        Store,
+    )
 
 __version__ = "0.1.0.dev0"
 
@@ -97,8 +105,10 @@ __all__ = [
     "FormatVersionError",
     "IdentityError",
     "IdentityWarning",
+    "IndexBackend",
     "KeyFileError",
     "MapBrokenError",
+    "MemoryIndex",
     "MemoryLimitError",
     "MemoryLimitWarning",
     "MetadataError",
@@ -110,12 +120,16 @@ __all__ = [
     "PickleRefusedError",
     "PickleWarning",
     "Plan",
+    "PostgresIndex",
     "Record",
     "RootError",
     "RunHistory",
+    "RunRecord",
     "RunnerContext",
+    "SQLiteIndex",
     "SignatureError",
     "SpecError",
+    "Store",
     "StoreError",
     "UnknownAxisError",
     "UnknownIndexError",
@@ -208,6 +222,14 @@ _HOMES = {
         "run_streaming",
     ),
     "chunk_memo.status": ("CacheStatus",),
+    "chunk_memo.store": (
+        "IndexBackend",
+        "MemoryIndex",
+        "PostgresIndex",
+        "RunRecord",
+        "SQLiteIndex",
+        "Store",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -41,6 +41,7 @@ __all__ = [
     "Seen",
     "Syncer",
     "Volume",
+    "adopt",
     "close",
     "commit",
     "file_stat",
@@ -500,6 +501,52 @@ def _write_in_place(
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def adopt(source: str | os.PathLike[str], target: str | os.PathLike[str], syncer: Syncer) -> bool:
+    """Give a file or folder that somebody else wrote its final name; never over an existing one.
+
+    Parameters
+    ----------
+    source : path-like
+        A finished and synced file, or folder, on the file system of the target.
+    target : path-like
+        The final name.
+    syncer : Syncer
+        Takes care that the name is on disk before the run returns.
+
+    Returns
+    -------
+    bool
+        True when the target is what the source was, False when the name was there already.
+
+    Raises
+    ------
+    OSError
+        When it could not be renamed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> source = Path(tempfile.mkdtemp()) / "written"
+    >>> _ = source.write_bytes(b"bytes")
+    >>> adopt(source, source.with_name("final"), Syncer("fast"))
+    True
+    """
+    name, final = os.fspath(source), os.fspath(target)
+    if os.path.isdir(name) and not os.path.islink(name):
+        if os.path.lexists(final):
+            return False
+        os.rename(name, final)  # of two folders the second is refused, unless the first is empty
+    else:
+        ours = _publish(name, final)
+        if ours is None:
+            raise OSError(errno.EPERM, "the file system neither links nor renames", final)
+        if not ours:
+            return False
+        remove(name)
+    syncer.committed(final)
+    return True
 
 
 def _commit_once(target: str, folder: str, buffers: Sequence[Buffer]) -> bool:
