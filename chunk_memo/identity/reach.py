@@ -28,10 +28,9 @@ from chunk_memo.identity.classes import attributes_of, described, pieces_of
 from chunk_memo.identity.grammar import LEAVES, leaf, leaf_tuple, record, simple, text
 from chunk_memo.identity.graph import Node, Resolve
 from chunk_memo.identity.instances import BY_ATTRIBUTES, UNSET, slots_of
-from chunk_memo.identity.names import Imported, Names, Path, names_of_code, names_of_tree
+from chunk_memo.identity.names import Imported, Names, Path, names_of_code
 from chunk_memo.identity.project import OutOfReach, Project, is_own_file, module_of, outside
 from chunk_memo.identity.source import Texts, code_bytes
-from chunk_memo.identity.syntax import tree_bytes
 from chunk_memo.identity.walk import Encoder, Unidentified, Walk, class_name, encode, refuse
 from chunk_memo.identity.watch import MISSING, Recorder, held_in
 
@@ -218,6 +217,7 @@ class Reach:
             if any(names.rebinds or names.changes for _, names in self._says.values()):
                 self._find_state(top)
         finally:
+            self._texts = Texts()  # the trees of whole files, where some were needed
             if was_on:
                 gc.enable()
 
@@ -374,7 +374,7 @@ class Reach:
         written = self._texts.written_form(function, walk)
         if written is not None:
             node.basis, node.source = "source", written.source
-            return _facts(written.node)
+            return record("source", [leaf(written.tree)]), written.names
         node.basis = "code object"
         import importlib.util  # here and below, as it takes long to import
 
@@ -891,11 +891,6 @@ class _Found(NamedTuple):
     value: Any
     key: Hashable
     name: str
-
-
-@functools.lru_cache(maxsize=4096)
-def _facts(node: Any) -> tuple[bytes, Names]:
-    return record("source", [leaf(tree_bytes(node))]), names_of_tree(node)
 
 
 def _called(name: str, owner: str) -> set[str]:
