@@ -462,7 +462,10 @@ def _sorted_out(collector: _Collector, top: _Scope, own: str | None) -> Names:
     for how, scope, name, attributes in collector.uses:
         if how == "bind" and name not in scope.outer:
             continue
-        home = scope.binding(name)
+        if scope is top:  # nearly always
+            home = top if name in top.bound and name not in top.outer else None
+        else:
+            home = scope.binding(name)
         if home is top and name == own:
             of_self.update(dict.fromkeys(attributes[:1]))
             bare_self |= not attributes and how == "read"

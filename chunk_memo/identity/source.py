@@ -270,19 +270,21 @@ def _alone(code: types.CodeType, module: _Module) -> tuple[_Definition | None, l
     Its lines begin where the code says, and end before the next that is not indented more. Where that is wrong,
     as such a line lies in brackets or in a text, they are not a whole statement.
     """
-    first = code.co_firstlineno - 1
-    head = module.lines[first] if 0 <= first < len(module.lines) else ""
+    first, text = code.co_firstlineno - 1, module.lines
+    head = text[first] if 0 <= first < len(text) else ""
     indent = len(head) - len(head.lstrip())
-    if not head.startswith(("def ", "async ", "class ", "@"), indent):
-        return None, []
-    end = max(_last_line(code), first + 1)
-    while end < len(module.lines):
-        line = module.lines[end]
-        bare = line.lstrip()
-        if bare and len(line) - len(bare) <= indent and not bare.startswith("#"):
+    end = first
+    while not text[end : end + 1] or not text[end].startswith(("def ", "async ", "class "), indent):
+        if not head.startswith("@", indent) or end >= len(text):
+            return None, []
+        end += 1
+    end += 1
+    while end < len(text):
+        start = text[end][: indent + 1]
+        if start and not start.isspace() and text[end].lstrip()[0] not in _NO_STATEMENT:
             break
         end += 1
-    lines = [*(["if 1:"] if indent else []), *module.lines[first:end]]
+    lines = [*(["if 1:"] if indent else []), *text[first:end]]
     try:
         body: list[Any] = _parse("\n".join(lines), module).body
     except _NOT_COMPILED:
@@ -295,11 +297,8 @@ def _alone(code: types.CodeType, module: _Module) -> tuple[_Definition | None, l
     return node, lines
 
 
-def _last_line(code: types.CodeType) -> int:
-    """Return the last line that a code object, or one in it, is sure to reach."""
-    own = max((line for _, _, line in code.co_lines() if line), default=0)
-    inner = [_last_line(each) for each in code.co_consts if isinstance(each, types.CodeType)]
-    return max([own, *inner])
+_NO_STATEMENT: Final = frozenset("#)]}")
+"""What no statement begins with: a comment, or the end of a signature that takes more lines than one."""
 
 
 def _twin(code: types.CodeType, compiled: list[types.CodeType], walk: Walk) -> types.CodeType | None:

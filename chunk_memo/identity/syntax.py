@@ -116,13 +116,15 @@ def _tree_bytes(node: ast.AST | _Top, declared: _Locals) -> bytes:
             write(_WHOLE[kind](item))
         elif kind is _Leave:
             in_class = item.in_class
-        elif (plain := _PLAIN[kind] if kind in _PLAIN else _plain(kind)) is not None and plain.holds(item):
+        elif (plain := _PLAIN[kind] if kind in _PLAIN else _plain(kind)) is not None and (
+            plain.bodies is None or not _annotates(plain.bodies(item))
+        ):
             values = plain.get(item)
             if all(values):
                 write(plain.head)
                 stack += values[::-1]
             else:
-                present = tuple([_is_there(value) for value in values])
+                present = tuple([value is not None and value != [] for value in values])
                 head = plain.heads.get(present)
                 if head is None:
                     names = tuple(itertools.compress(plain.names, present))
@@ -155,8 +157,8 @@ class _Plain(NamedTuple):
     """returns their values"""
     head: bytes
     """what a node begins with that lacks none of them"""
-    holds: Callable[[Any], bool]
-    """tells whether this is so for a node"""
+    bodies: Callable[[Any], tuple[list[ast.stmt], ...]] | None
+    """returns its bodies; None where it has none"""
     heads: dict[tuple[bool, ...], bytes]
     """what others begin with, by which fields they have"""
 
@@ -171,18 +173,14 @@ def _plain(kind: type) -> _Plain | None:
     if not issubclass(kind, ast.AST) or issubclass(kind, _SPECIAL):
         _PLAIN[kind] = None
     else:
-        holds = functools.partial(_unannotated, getter(bodies)) if bodies else _always
-        _PLAIN[kind] = _Plain(kind.__name__, names, getter(names), _head(kind.__name__, names), holds, {})
+        within = getter(bodies) if bodies else None
+        _PLAIN[kind] = _Plain(kind.__name__, names, getter(names), _head(kind.__name__, names), within, {})
     return _PLAIN[kind]
 
 
-def _always(node: Any) -> bool:
-    return True
-
-
-def _unannotated(bodies: Callable[[Any], tuple[Any, ...]], node: Any) -> bool:
-    """Tell whether no statement of a node's bodies is an annotation."""
-    return not any(type(each) is ast.AnnAssign for body in bodies(node) for each in body)
+def _annotates(bodies: Iterable[list[ast.stmt]]) -> bool:
+    """Tell whether a statement of some bodies is an annotation, and may be left out."""
+    return any(ast.AnnAssign in map(type, body) for body in bodies)
 
 
 class _Leave(NamedTuple):
@@ -228,6 +226,7 @@ _WHOLE: Final[dict[type, Callable[[Any], bytes]]] = {
     },
 }
 """What is written in one piece, and how."""
+
 
 class _Locals:
     """The names that are local anyway, without any bare annotation; found when asked for, which is seldom."""
@@ -299,11 +298,7 @@ def _plain_fields(node: ast.AST) -> _Fields:
 def _kept(names: Iterable[str], values: Iterable[Any]) -> _Fields:
     """Return the fields that are not empty."""
     pairs = zip(names, values, strict=True)
-    return [(name, value) for name, value in pairs if _is_there(value)]
-
-
-def _is_there(value: Any) -> bool:
-    return True if value else value is not None and value != []
+    return [(name, value) for name, value in pairs if value is not None and value != []]
 
 
 def _tidied(node: ast.AST, name: str, value: Any, declared: _Locals, in_class: bool) -> Any:
@@ -328,11 +323,12 @@ def _body(statements: list[ast.stmt], declared: _Locals, in_class: bool) -> list
 
 
 def _without_annotations(statements: list[ast.stmt], declared: _Locals, in_class: bool) -> list[ast.stmt]:
+    if in_class or not _annotates([statements]):  # in a class they make fields
+        return statements or [ast.Pass()]
     kept = [
         each
         for each in statements
-        if in_class  # where they make fields
-        or type(each) is not ast.AnnAssign
+        if not isinstance(each, ast.AnnAssign)
         or each.value is not None
         or not isinstance(each.target, ast.Name)
         or each.target.id not in declared
