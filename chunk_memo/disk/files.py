@@ -5,7 +5,16 @@ beside the target; that file is linked to the final name, never over an existing
 the first writer wins; the temporary name is removed. A reader therefore finds a whole file or
 none. Where hard links are not supported the temporary file is renamed, and where that is
 refused too the target is created exclusively and its first 4096 bytes are written last, after
-an fsync of the rest: a file whose head is still empty is "in progress".
+an fsync of the rest: a file whose head is still empty is "in progress". What a file system
+refuses is found out once for each device and process.
+
+An error up to the link means that there is no file. One after it, when the file has its name
+and is synced, means that nobody knows whether the file would survive a power cut; it is
+:class:`NotConfirmedError`, and nobody calls the file lost.
+
+Files and folders are for their owner alone (0600, 0700), whatever the umask is; in a folder
+that is shared with its group (set-group-ID, and writable for it) they are for the group too
+(0660, 2770), whoever makes them.
 
 Nothing here knows what the bytes mean, and nothing here takes a lock.
 """
@@ -38,14 +47,17 @@ __all__ = [
     "Durability",
     "FileId",
     "FileStat",
+    "NotConfirmedError",
     "Seen",
     "Syncer",
     "Volume",
     "adopt",
     "close",
     "commit",
+    "commit_method",
     "file_stat",
     "file_stem",
+    "forget_mounts",
     "is_folder",
     "is_ours",
     "is_there",
@@ -70,6 +82,7 @@ __all__ = [
     "rename",
     "replace",
     "save",
+    "share",
     "some_names",
     "touch",
     "volume",
@@ -112,6 +125,9 @@ _NO_LINK = frozenset(
         errno.EINVAL,
     }
 )
+_REFUSED_HERE = frozenset({errno.EMLINK, errno.EXDEV, errno.EACCES})
+"""Refusals that say something of a file or a folder, and nothing of the whole device."""
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_FSYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -142,6 +158,10 @@ class Durability(enum.StrEnum):
     """Everything reported as stored is on disk when the run returns."""
     FAST = "fast"
     """Files are whole or absent, but the last seconds may be lost in a power cut."""
+
+
+class NotConfirmedError(OSError):
+    """Files have their names and are whole, but the system could not say that they are on disk."""
 
 
 class FileStat(NamedTuple):
@@ -193,6 +213,7 @@ class Syncer:
         self._folders: dict[str, None] = {}
         self._known_folders: set[str] = set()
         self._last_flush = time.monotonic()
+        self._unconfirmed: NotConfirmedError | None = None
 
     @property
     def pending(self) -> int:
@@ -210,7 +231,7 @@ class Syncer:
         Raises
         ------
         OSError
-            When a flush was due and something could not be synced.
+            When a flush was due and the disk turned out to be full. What else it finds is raised by the next one.
         """
         if self.durability is Durability.FAST:
             return
@@ -220,7 +241,10 @@ class Syncer:
         self._folders[folder] = None
         if folder not in self._known_folders:
             self._note_ancestors(folder)
-        self.flush_if_due()
+        try:
+            self.flush_if_due()
+        except NotConfirmedError as error:
+            self._unconfirmed = error
 
     def folder(self, path: str | os.PathLike[str]) -> None:
         """Note a folder whose names changed.
@@ -256,8 +280,10 @@ class Syncer:
 
         Raises
         ------
-        OSError
+        NotConfirmedError
             The first error met, after all the others were tried.
+        OSError
+            In its place, where it says that the disk is full: on some file systems that is told only now.
         """
         files, folders = list(self._files), list(self._folders)
         self._files.clear()
@@ -266,8 +292,13 @@ class Syncer:
         if _SYNC_FOLDERS:
             first = first or _sync_all(folders, _READ_FLAGS, folders=True)
         self._last_flush = time.monotonic()
-        if first is not None:
+        unconfirmed, self._unconfirmed = self._unconfirmed, None
+        if first is not None and first.errno in _NO_ROOM:
             raise first
+        if first is not None:
+            raise NotConfirmedError(first.errno, first.strerror, first.filename)
+        if unconfirmed is not None:
+            raise unconfirmed
 
     def __enter__(self) -> Syncer:
         """Return itself."""
@@ -482,20 +513,20 @@ def save(
 
 
 def _write_in_place(
-    name: str, buffers: Sequence[Buffer], *, full: bool, mode: int | None = 0o600, label: str = ""
+    name: str, buffers: Sequence[Buffer], *, full: bool, mode: int | None, label: str = ""
 ) -> None:
     """Write a file beside another and give it that one's name; without a mode it gets what the umask leaves."""
     temporary = f"{os.path.dirname(name) or os.curdir}/{TEMPORARY_PREFIX}{label}{os.urandom(16).hex()}"
     fd = os.open(temporary, _CREATE_FLAGS, 0o666 if mode is None else 0o600)
     try:
         try:
+            if mode is not None:
+                _with_mode(fd, mode)
             _write_all(fd, buffers)
             if full:
                 _sync_quietly(fd)
         finally:
             os.close(fd)
-        if mode is not None and mode != 0o600:
-            os.chmod(temporary, mode)
         os.replace(temporary, name)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -539,7 +570,7 @@ def adopt(source: str | os.PathLike[str], target: str | os.PathLike[str], syncer
             return False
         os.rename(name, final)  # of two folders the second is refused, unless the first is empty
     else:
-        ours = _publish(name, final)
+        ours = _publish(name, final, os.stat(name).st_dev)
         if ours is None:
             raise OSError(errno.EPERM, "the file system neither links nor renames", final)
         if not ours:
@@ -549,25 +580,90 @@ def adopt(source: str | os.PathLike[str], target: str | os.PathLike[str], syncer
     return True
 
 
+_METHODS: dict[int, str] = {}
+"""How files get their final names on each device where that is not by a link."""
+
+
+def forget_mounts() -> None:
+    """Find out anew what file systems refuse, as a process does that starts."""
+    _METHODS.clear()
+    _SHARED.clear()
+
+
+def commit_method(folder: str | os.PathLike[str]) -> str:
+    """Find out how files get their final names in a folder, by making one and removing it.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder; it must be there.
+
+    Returns
+    -------
+    {"link", "rename", "create"}
+        Hard links; renaming; or creating them exclusively, with the head written last.
+
+    Raises
+    ------
+    OSError
+        Where nothing can be written there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> commit_method(tempfile.mkdtemp())
+    'link'
+    """
+    device = os.stat(folder).st_dev
+    known = _METHODS.pop(device, None)
+    target = os.path.join(os.fspath(folder), f"{TEMPORARY_PREFIX}{os.urandom(16).hex()}")
+    try:
+        _commit_once(target, os.fspath(folder), [b"probe"])
+        return _METHODS.get(device, "link")
+    finally:
+        remove(target)
+        if known is not None:
+            _METHODS[device] = known
+
+
 def _commit_once(target: str, folder: str, buffers: Sequence[Buffer]) -> bool:
-    temporary = f"{folder or os.curdir}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
-    fd = os.open(temporary, _CREATE_FLAGS, 0o600)
+    folder = folder or os.curdir
+    mode = _file_mode(folder)
+    if _METHODS and _METHODS.get(os.stat(folder).st_dev) == "create":
+        return _create_exclusively(target, buffers, mode)
+    temporary = f"{folder}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
+    fd = os.open(temporary, _CREATE_FLAGS, mode)
     try:
         try:
+            device = _with_mode(fd, mode)
             _write_all(fd, buffers)
         finally:
             os.close(fd)
-        ours = _publish(temporary, target)
+        ours = _publish(temporary, target, device)
     finally:
         try:
             os.unlink(temporary)
         except OSError:
             pass
-    return _create_exclusively(target, buffers) if ours is None else ours
+    return _create_exclusively(target, buffers, mode) if ours is None else ours
 
 
-def _publish(temporary: str, target: str) -> bool | None:
+def _with_mode(fd: int, mode: int) -> int:
+    """Give a new file the mode that it shall have, whatever the umask took from it; return its device."""
+    status = os.fstat(fd)
+    if stat.S_IMODE(status.st_mode) != mode and hasattr(os, "fchmod"):
+        try:
+            os.fchmod(fd, mode)
+        except OSError as error:
+            if error.errno not in _NO_MODES:
+                raise
+    return status.st_dev
+
+
+def _publish(temporary: str, target: str, device: int) -> bool | None:
     """Give the file its final name; None when neither link nor rename can."""
+    if _METHODS.get(device) == "rename":
+        return _rename_if_absent(temporary, target, device)
     try:
         os.link(temporary, target)
     except OSError as error:
@@ -578,7 +674,9 @@ def _publish(temporary: str, target: str) -> bool | None:
             return False
         if error.errno not in _NO_LINK:
             raise
-        return _rename_if_absent(temporary, target)
+        if error.errno not in _REFUSED_HERE:
+            _METHODS[device] = "rename"
+        return _rename_if_absent(temporary, target, device)
     return True
 
 
@@ -589,7 +687,7 @@ def _link_count(path: str) -> int:
         return 0
 
 
-def _rename_if_absent(temporary: str, target: str) -> bool | None:
+def _rename_if_absent(temporary: str, target: str, device: int) -> bool | None:
     if os.path.lexists(target):
         return False
     try:
@@ -597,20 +695,25 @@ def _rename_if_absent(temporary: str, target: str) -> bool | None:
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno in _NO_LINK:
-            return None
-        raise
+        if not os.path.lexists(temporary) and os.path.lexists(target):
+            return True  # done, although the answer was lost
+        if error.errno not in _NO_LINK:
+            raise
+        if error.errno not in _REFUSED_HERE:
+            _METHODS[device] = "create"
+        return None
     return True
 
 
-def _create_exclusively(target: str, buffers: Sequence[Buffer]) -> bool:
+def _create_exclusively(target: str, buffers: Sequence[Buffer], mode: int) -> bool:
     """Write in place, the first block last, so that a torn file is seen to be unfinished."""
     try:
-        fd = os.open(target, _CREATE_FLAGS, 0o600)
+        fd = os.open(target, _CREATE_FLAGS, mode)
     except FileExistsError:
         return False
     done = False
     try:
+        _with_mode(fd, mode)
         head, rest = _split_head(buffers)
         os.lseek(fd, len(head), os.SEEK_SET)
         _write_all(fd, rest)
@@ -624,6 +727,56 @@ def _create_exclusively(target: str, buffers: Sequence[Buffer]) -> bool:
             with contextlib.suppress(OSError):
                 os.unlink(target)
     return True
+
+
+# --- modes ---------------------------------------------------------------------------------------------------
+
+_PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700
+_GROUP_FILE, _GROUP_FOLDER = 0o660, 0o2770
+_GROUP_BITS = 0o2070
+_NO_MODES = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
+"""What file systems say that have no modes."""
+
+_MOST_KNOWN = 4096
+
+_SHARED: dict[str, bool] = {}
+"""Folders, and whether they are shared with their group."""
+
+
+def _is_shared(folder: str) -> bool:
+    known = _SHARED.get(folder)
+    if known is None:
+        known = os.name != "nt" and os.stat(folder).st_mode & _GROUP_BITS == _GROUP_BITS
+        if len(_SHARED) >= _MOST_KNOWN:
+            _SHARED.clear()
+        _SHARED[folder] = known
+    return known
+
+
+def _file_mode(folder: str) -> int:
+    return _GROUP_FILE if _is_shared(folder) else _PRIVATE_FILE
+
+
+def share(folder: str | os.PathLike[str]) -> None:
+    """Make a folder, or share one that is there, so that its group may use it and all that comes into it.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder; those above it must be there.
+
+    Raises
+    ------
+    OSError
+        PermissionError where it belongs to somebody else and is not shared yet.
+    """
+    _SHARED.clear()
+    name = os.fspath(folder)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, _PRIVATE_FOLDER)
+    if not _is_shared(name):
+        os.chmod(name, _GROUP_FOLDER)
+        _SHARED.clear()
 
 
 def _sync_quietly(fd: int) -> None:
@@ -1176,7 +1329,7 @@ def remove_folder(path: str | os.PathLike[str]) -> None:
 
 
 def make_folder(path: str | os.PathLike[str], syncer: Syncer | None = None) -> None:
-    """Make a folder and those above it, for this user only (mode 0700).
+    """Make a folder and those above it, for this user only (mode 0700), or for the group where the one above is.
 
     Parameters
     ----------
@@ -1200,7 +1353,7 @@ def make_folder(path: str | os.PathLike[str], syncer: Syncer | None = None) -> N
     """
     name = os.fspath(path)
     try:
-        os.mkdir(name, 0o700)
+        _make_one_folder(name)
     except FileExistsError:
         if _is_no_folder(name):
             raise
@@ -1214,6 +1367,21 @@ def make_folder(path: str | os.PathLike[str], syncer: Syncer | None = None) -> N
         return
     if syncer is not None:
         syncer.folder(os.path.dirname(name))
+
+
+def _make_one_folder(name: str) -> None:
+    os.mkdir(name, _PRIVATE_FOLDER)
+    if os.name == "nt":
+        return
+    _SHARED.pop(name, None)
+    try:
+        wanted = _GROUP_FOLDER if _is_shared(os.path.dirname(name) or os.curdir) else _PRIVATE_FOLDER
+        have = stat.S_IMODE(os.stat(name).st_mode)
+        if have | 0o2000 != wanted | 0o2000:
+            os.chmod(name, wanted)
+    except OSError as error:
+        if error.errno not in _NO_MODES and not isinstance(error, FileNotFoundError):
+            raise
 
 
 def _is_no_folder(path: str) -> bool:
@@ -1403,7 +1571,8 @@ def replace(path: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Syn
         When the bytes could not be written, or files cannot be renamed there. The old file stays.
     """
     name = os.fspath(path)
-    _write_in_place(name, buffers, full=syncer.durability is Durability.FULL)
+    mode = _file_mode(os.path.dirname(name) or os.curdir)
+    _write_in_place(name, buffers, full=syncer.durability is Durability.FULL, mode=mode)
     syncer.committed(name)
 
 
@@ -1460,12 +1629,13 @@ def write_over(path: str | os.PathLike[str], data: bytes) -> None:
         Its content.
     """
     name = os.fspath(path)
+    folder = os.path.dirname(name)
     with contextlib.suppress(OSError):
         try:
-            _write_in_place(name, [data], full=False)
+            _write_in_place(name, [data], full=False, mode=_file_mode(folder))
         except FileNotFoundError:
-            os.mkdir(os.path.dirname(name), 0o700)
-            _write_in_place(name, [data], full=False)
+            os.mkdir(folder, 0o700)
+            _write_in_place(name, [data], full=False, mode=_file_mode(folder))
 
 
 def remove_tree(path: str | os.PathLike[str]) -> None:
