@@ -30,6 +30,8 @@ PUPILS = 763
 IN_BED = [3, 8, 28, 75, 221, 291, 255, 235, 190, 125, 70, 28, 12, 5]  # 22 January to 4 February
 STEPS_PER_DAY = 10
 ITERATIONS = 2000
+SEED = 1978
+START = np.array([2.5, 0.6])  # beta and gamma per day
 
 
 def misfit(beta, gamma):
@@ -56,17 +58,15 @@ def run_logged_experiment(experiment_name):
         experiment_name, output_dir / "checkpoints", keep_last_n=3, save_frequency=100
     )
     with create_experiment_logger(experiment_name, output_dir / "logs", log_to_console=False) as logger:
-        config = {"seed": 1978, "iterations": ITERATIONS, "start": np.array([2.5, 0.6])}
+        config = {"seed": SEED, "iterations": ITERATIONS, "start": START}
         logger.log_config(config)
         try:
             state = checkpoints.load_checkpoint()["state"]
             logger.info("Resuming from iteration %s", state["iteration"] + 1)
         except FileNotFoundError:
-            theta = config["start"]
-            loss = misfit(*theta)
-            rng = np.random.default_rng(config["seed"])
-            state = {"iteration": 0, "theta": theta, "loss": loss, "best": theta, "best_loss": loss, "rng": rng}
-            state["results"] = []
+            loss, rng = misfit(*START), np.random.default_rng(SEED)
+            state = {"iteration": 0, "theta": START, "loss": loss, "best": START, "best_loss": loss}
+            state |= {"rng": rng, "results": []}
             logger.info("Starting new experiment")
 
         for iteration in range(state["iteration"] + 1, ITERATIONS + 1):
