@@ -421,7 +421,7 @@ def _cell(value: Any, guard: Callable[[str], str], where: str) -> str:
         return ""
     if isinstance(value, str):
         return guard(str(value))
-    if isinstance(value, bool | np.bool_ | int | np.integer):
+    if isinstance(value, bool | np.bool_ | int | np.integer) and not isinstance(value, np.timedelta64):
         return str(value)
     if isinstance(value, float | np.floating):  # as short as its precision allows
         return str(value)
@@ -484,6 +484,8 @@ def _number(value: Any) -> int | float | None:
     """Return a real number that is there, as Python's own; None for everything else."""
     if isinstance(value, np.ndarray) and value.ndim == 0 and not isinstance(value, np.ma.MaskedArray):
         value = value[()]
+    if isinstance(value, np.timedelta64):  # which NumPy counts among the integers
+        return None
     if isinstance(value, np.integer | np.floating):
         value = float(value) if isinstance(value, np.floating) else int(value)
     if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal | fractions.Fraction):
@@ -654,7 +656,7 @@ def export_all_formats(
     for name, (suffix, write) in writers.items():
         try:
             written[name] = write(stem.with_name(stem.name + suffix))
-        except (ChunkMemoError, OSError) as error:
+        except Exception as error:  # whatever it is, the other files are worth having
             errors.append(error)
     if errors:
         for other in errors[1:]:
