@@ -1,7 +1,7 @@
 """The checklist's lines 54 to 99 (document 002: export, log, checkpoints), one test or more for each.
 
-Tests are named after the lines that they prove. Lines 91 and 92 (the complete example and its layout) are proved by
-tests/test_document_lab.py. Left out by decision, as the document's future work: 96 (cloud storage), 97 (a live
+Tests are named after the lines that they prove. Lines 91 and 92 (the complete example and its layout) are proved
+by tests/test_document_lab.py. Left out by decision, as the document's future work: 96 (cloud storage), 97 (a live
 dashboard), 99 (distributed checkpoints); 95 (database) and 98 (comparison) are the experiment database's.
 """
 
