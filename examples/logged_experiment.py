@@ -29,7 +29,9 @@ RESULTS = Path(__file__).parent / "results"
 PUPILS = 763
 IN_BED = [3, 8, 28, 75, 221, 291, 255, 235, 190, 125, 70, 28, 12, 5]  # 22 January to 4 February
 STEPS_PER_DAY = 10
-ITERATIONS = 2000
+ITERATIONS = 1000
+SEED = 1978
+START = np.array([2.5, 0.6])  # beta and gamma per day
 
 
 def misfit(beta, gamma):
@@ -53,25 +55,23 @@ def run_logged_experiment(experiment_name):
     """Run the experiment, or what is left of it."""
     output_dir = RESULTS / experiment_name
     checkpoints = create_checkpoint_manager(
-        experiment_name, output_dir / "checkpoints", keep_last_n=3, save_frequency=100
+        experiment_name, output_dir / "checkpoints", keep_last_n=3, save_frequency=50
     )
     with create_experiment_logger(experiment_name, output_dir / "logs", log_to_console=False) as logger:
-        config = {"seed": 1978, "iterations": ITERATIONS, "start": np.array([2.5, 0.6])}
+        config = {"seed": SEED, "iterations": ITERATIONS, "start": START}
         logger.log_config(config)
         try:
             state = checkpoints.load_checkpoint()["state"]
             logger.info("Resuming from iteration %s", state["iteration"] + 1)
         except FileNotFoundError:
-            theta = config["start"]
-            loss = misfit(*theta)
-            rng = np.random.default_rng(config["seed"])
-            state = {"iteration": 0, "theta": theta, "loss": loss, "best": theta, "best_loss": loss, "rng": rng}
-            state["results"] = []
+            loss, rng = misfit(*START), np.random.default_rng(SEED)
+            state = {"iteration": 0, "theta": START, "loss": loss, "best": START, "best_loss": loss}
+            state |= {"rng": rng, "results": []}
             logger.info("Starting new experiment")
 
         for iteration in range(state["iteration"] + 1, ITERATIONS + 1):
             anneal(state, iteration)
-            if iteration % 200 == 0:
+            if iteration % 100 == 0:
                 logger.log_progress(iteration, ITERATIONS, {"loss": state["best_loss"]})
                 state["results"].append({"iteration": iteration, "loss": state["loss"], "theta": state["theta"]})
             if checkpoints.should_save_checkpoint(iteration):
@@ -107,10 +107,10 @@ def main():
     assert start("whole").wait() == 0
 
     killed = start("killed")
-    while not (RESULTS / "killed" / "checkpoints" / "killed_iter_000500.ckpt").exists():
+    while not (RESULTS / "killed" / "checkpoints" / "killed_iter_000300.ckpt").exists():
         time.sleep(0.002)
     killed.kill()
-    print(f"killed after iteration 500: the process ended with {killed.wait()}")
+    print(f"killed after iteration 300: the process ended with {killed.wait()}")
 
     assert start("killed").wait() == 0
     log = analyze_logs(RESULTS / "killed" / "logs" / "killed_structured.jsonl")

@@ -28,7 +28,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -55,6 +55,9 @@ _BUFFER = 1 << 20
 """Bytes of a line that are surely written at once."""
 
 _TEXT = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
+_TORN = "torn_line"
+"""The event that holds what a kill left of a line."""
+
 _STATUSES = ("completed", "failed", "interrupted")
 _unfinished: set[ExperimentLogger] = set()
 """Loggers of this process that are to be finalized at its end."""
@@ -66,20 +69,19 @@ _unfinished: set[ExperimentLogger] = set()
 class _LineFile(logging.handlers.RotatingFileHandler):
     """A file to which lines are appended, each in one write; what cannot be written is told once."""
 
-    def __init__(self, path: Path, max_bytes: int, backups: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, backups: int, mend: Callable[[str], None]) -> None:
         self._told = False
+        self._mend = mend
         self.closes = False
         """Whether the file is closed after each line, as once the experiment has ended."""
         super().__init__(path, maxBytes=max_bytes, backupCount=backups, encoding="utf-8", delay=True)
 
     def _open(self) -> Any:
-        torn = _ends_torn(self.baseFilename)
-        stream = open(  # noqa: SIM115 - the handler closes it
+        if _ends_torn(self.baseFilename):
+            self._mend(self.baseFilename)
+        return open(
             self.baseFilename, "a", buffering=_BUFFER, encoding="utf-8", errors="backslashreplace", newline="\n"
         )
-        if torn:
-            stream.write("\n")
-        return stream
 
     def emit(self, record: logging.LogRecord) -> None:
         super().emit(record)
@@ -123,6 +125,31 @@ def _ends_torn(path: str) -> bool:
             return file.read(1) != b"\n"
     except OSError:  # not there, or empty
         return False
+
+
+def _end_line(path: str) -> None:
+    """End the last line of a file."""
+    with open(path, "ab") as file:
+        file.write(b"\n")
+
+
+def _keep_torn(path: str) -> None:
+    """Put the torn last line of a file into an event of its own, so that every line of the file is JSON."""
+    with open(path, "r+b") as file:
+        at = file.seek(0, os.SEEK_END)
+        tail = b""
+        while at and b"\n" not in tail:
+            step = min(at, _BUFFER)
+            at = file.seek(at - step)
+            tail = file.read(step) + tail
+        torn = tail[tail.rfind(b"\n") + 1 :]
+        if _parsed(torn) is not None:  # only the end of the line is missing
+            torn, event = b"", b""
+        else:
+            data = {"text": torn.decode("utf-8", "backslashreplace")}
+            event = json.dumps({"timestamp": now_text(), "event_type": _TORN, "data": data}).encode("ascii")
+        file.seek(-len(torn), os.SEEK_END)
+        file.write(event + b"\n")
 
 
 class _Console(logging.StreamHandler[TextIO]):
@@ -286,7 +313,7 @@ class ExperimentLogger:
             "non_finite": non_finite,
             "encoder": encoder,
         }
-        self._set_up()
+        self._set_up(owner=True)
         self._pid: int | None = os.getpid()
         self._event(
             "experiment_start",
@@ -299,7 +326,7 @@ class ExperimentLogger:
         )
         _unfinished.add(self)
 
-    def _set_up(self) -> None:
+    def _set_up(self, *, owner: bool) -> None:
         chosen: dict[str, Any] = self._settings
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self._started = time.monotonic()
@@ -309,7 +336,7 @@ class ExperimentLogger:
         self._files: list[_LineFile] = []
         self._lines: _LineFile | None = None
         if chosen["log_to_file"]:
-            text = self._file(self.log_path)
+            text = self._file(self.log_path, _end_line)
             text.setFormatter(_TextFormatter(_TEXT))
             self.logger.addHandler(text)
         if chosen["log_to_console"]:
@@ -317,11 +344,13 @@ class ExperimentLogger:
             console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
             self.logger.addHandler(console)
         if chosen["structured"]:
-            self._lines = self._file(self.structured_path)
+            # A process that goes on with another's log must not touch the lines that others write just now.
+            self._lines = self._file(self.structured_path, _keep_torn if owner else _end_line)
             self._lines.setFormatter(_JsonFormatter(chosen["non_finite"], chosen["encoder"]))
 
-    def _file(self, path: Path) -> _LineFile:
-        made = _LineFile(path, self._settings["max_bytes"], self._settings["backups"])  # type: ignore[arg-type]
+    def _file(self, path: Path, mend: Callable[[str], None]) -> _LineFile:
+        chosen: dict[str, Any] = self._settings
+        made = _LineFile(path, chosen["max_bytes"], chosen["backups"], mend)
         self._files.append(made)
         return made
 
@@ -351,7 +380,7 @@ class ExperimentLogger:
         """Go on in another process."""
         self.__dict__.update(state)
         self._pid = None
-        self._set_up()
+        self._set_up(owner=False)
 
     # --- events ---
 
@@ -762,6 +791,9 @@ def _read(path: Path, backups: bool) -> tuple[list[dict[str, Any]], int]:
         for number, event in _numbered(part):
             if event is None:
                 damaged.append(number)
+                continue
+            if event["event_type"] == _TORN:
+                torn += 1
                 continue
             if damaged and damaged[-1] == number - 1 and event["event_type"] == "experiment_start":
                 torn += 1

@@ -104,14 +104,21 @@ def rows_of(results: Any) -> list[dict[str, Any]]:
     return [_row(number, result) for number, result in enumerate(results)]
 
 
-def _row(number: int, result: Any) -> dict[str, Any]:
+def _entries(result: Any) -> dict[str, Any] | None:
+    """Return what has names as a dict, None for everything else."""
     if isinstance(result, Mapping):
         return dict(result)
     if dataclasses.is_dataclass(result) and not isinstance(result, type):
         return {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     if isinstance(result, tuple) and hasattr(result, "_asdict"):
-        named: dict[str, Any] = result._asdict()
-        return named
+        return dict(result._asdict())
+    return None
+
+
+def _row(number: int, result: Any) -> dict[str, Any]:
+    entries = _entries(result)
+    if entries is not None:
+        return entries
     raise EncodingError(
         f"'results[{number}]': expected a dict, a dataclass or a named tuple, got {type(result).__name__}"
         f" {result!r:.80}; name what it is, as in {{'value': result}}"
@@ -133,11 +140,10 @@ def _rows_of_pandas(frame: Any) -> list[dict[str, Any]]:
 class _Points(Collector):
     """Gathers the stored outputs of a cache, point by point, and leaves holes where nothing is stored."""
 
-    def __init__(self, selection: Selection, allow_pickle: bool) -> None:
-        super().__init__(selection, allow_pickle=allow_pickle)
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(selection)
         self.outputs: Any = np.full(selection.shape, None, object)
         self.stored = np.zeros(selection.shape, bool)
-        self._pickles = allow_pickle
 
     @property
     def by_chunk(self) -> bool:
@@ -146,7 +152,7 @@ class _Points(Collector):
 
     def add(self, rank: int, cell: Cell, block: Block, points: Any = None) -> None:
         """Take a block."""
-        found = block.outputs(allow_pickle=self._pickles)
+        found = block.outputs()
         values = np.fromiter(found, object, len(found))
         place = CellPlace(cell, points)
         place.scatter(self.outputs, values)
@@ -155,7 +161,7 @@ class _Points(Collector):
 
 def _rows_of_cache(cache: ChunkCache) -> Iterator[dict[str, Any]]:
     selection = cache.selection()
-    points = _Points(selection, cache.allow_pickle)
+    points = _Points(selection)
     cache.read(selection, points)
     for at in np.argwhere(points.stored).tolist():
         axes = {name: values[i] for name, values, i in zip(selection.order, selection.values, at, strict=True)}
@@ -164,15 +170,15 @@ def _rows_of_cache(cache: ChunkCache) -> Iterator[dict[str, Any]]:
 
 def _joined(axes: dict[str, Any], output: Any) -> dict[str, Any]:
     """Return the axis values of a point and the entries of its output; of two that differ both are kept."""
-    try:
-        entries = _row(0, output)
-    except EncodingError:
-        entries = {"output": output}
+    entries = _entries(output)
     row = dict(axes)
-    for name, value in entries.items():
-        known = name not in axes or (type(value) is type(axes[name]) and value == axes[name])
-        row[name if known else f"output.{name}"] = value
+    for name, value in ({"output": output} if entries is None else entries).items():
+        row[name if name not in axes or _is_same(value, axes[name]) else f"output.{name}"] = value
     return row
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and isinstance(one, bool | int | float | str) and one == other
 
 
 def _flat(row: Mapping[Any, Any], number: int) -> dict[str, Any]:
@@ -415,7 +421,7 @@ def _cell(value: Any, guard: Callable[[str], str], where: str) -> str:
         return ""
     if isinstance(value, str):
         return guard(str(value))
-    if isinstance(value, bool | np.bool_ | int | np.integer):
+    if isinstance(value, bool | np.bool_ | int | np.integer) and not isinstance(value, np.timedelta64):
         return str(value)
     if isinstance(value, float | np.floating):  # as short as its precision allows
         return str(value)
@@ -478,6 +484,8 @@ def _number(value: Any) -> int | float | None:
     """Return a real number that is there, as Python's own; None for everything else."""
     if isinstance(value, np.ndarray) and value.ndim == 0 and not isinstance(value, np.ma.MaskedArray):
         value = value[()]
+    if isinstance(value, np.timedelta64):  # which NumPy counts among the integers
+        return None
     if isinstance(value, np.integer | np.floating):
         value = float(value) if isinstance(value, np.floating) else int(value)
     if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal | fractions.Fraction):
@@ -562,8 +570,8 @@ def export_results_pickle(
         raise
     except Exception as error:  # whatever an object's own code raises
         raise EncodingError(
-            f"'results': expected values that can be pickled, got an error: {error}; leave out what holds open files,"
-            " locks or local functions"
+            f"'results': expected values that can be pickled, got an error: {error}; leave out what holds open"
+            " files, locks or local functions"
         ) from error
     return _write(output_path, data)
 
@@ -648,7 +656,7 @@ def export_all_formats(
     for name, (suffix, write) in writers.items():
         try:
             written[name] = write(stem.with_name(stem.name + suffix))
-        except (ChunkMemoError, OSError) as error:
+        except Exception as error:  # whatever it is, the other files are worth having
             errors.append(error)
     if errors:
         for other in errors[1:]:
