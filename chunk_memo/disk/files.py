@@ -47,6 +47,7 @@ __all__ = [
     "Durability",
     "FileId",
     "FileStat",
+    "FolderFacts",
     "NotConfirmedError",
     "Seen",
     "Syncer",
@@ -55,9 +56,11 @@ __all__ = [
     "close",
     "commit",
     "commit_method",
+    "facts_of",
     "file_stat",
     "file_stem",
     "forget_mounts",
+    "identity_of",
     "is_folder",
     "is_ours",
     "is_there",
@@ -73,6 +76,7 @@ __all__ = [
     "quarantine",
     "read_each",
     "read_file",
+    "read_only_error",
     "read_private",
     "read_start",
     "read_whole",
@@ -180,6 +184,21 @@ class FileStat(NamedTuple):
         return (self.device, self.inode)
 
 
+class FolderFacts(NamedTuple):
+    """Whose a folder is, and who may use it."""
+
+    owner: int
+    """Number of its owner; -1 where there are none."""
+    ours: bool
+    """Whether that is the user whom this process acts for."""
+    mode: int
+    """Its permissions, as in ``0o700``."""
+    shared: bool
+    """Whether all that comes into it is for its group, too."""
+    open_to_all: bool
+    """Whether anybody may put files there, and take away those of others."""
+
+
 class Syncer:
     """Collects what must be on disk before a run returns, and puts it there.
 
@@ -244,7 +263,17 @@ class Syncer:
         try:
             self.flush_if_due()
         except NotConfirmedError as error:
-            self._unconfirmed = error
+            self.keep(error)
+
+    def keep(self, error: NotConfirmedError) -> None:
+        """Keep an error for the next flush to raise.
+
+        Parameters
+        ----------
+        error : NotConfirmedError
+            What a flush raised where it could not be told.
+        """
+        self._unconfirmed = error
 
     def folder(self, path: str | os.PathLike[str]) -> None:
         """Note a folder whose names changed.
@@ -757,13 +786,60 @@ def _file_mode(folder: str) -> int:
     return _GROUP_FILE if _is_shared(folder) else _PRIVATE_FILE
 
 
-def share(folder: str | os.PathLike[str]) -> None:
-    """Make a folder, or share one that is there, so that its group may use it and all that comes into it.
+def facts_of(folder: str | os.PathLike[str]) -> FolderFacts | None:
+    """Tell whose a folder is, and who may use it.
 
     Parameters
     ----------
     folder : path-like
-        The folder; those above it must be there.
+        The folder.
+
+    Returns
+    -------
+    FolderFacts or None
+        None where it is not there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> facts = facts_of(tempfile.mkdtemp())
+    >>> facts.ours, oct(facts.mode), facts.open_to_all
+    (True, '0o700', False)
+    """
+    try:
+        status = os.stat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    mode = stat.S_IMODE(status.st_mode)
+    if os.name == "nt":
+        return FolderFacts(-1, True, mode, False, False)
+    open_to_all = bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
+    return FolderFacts(status.st_uid, is_ours(status), mode, mode & _GROUP_BITS == _GROUP_BITS, open_to_all)
+
+
+def read_only_error(place: str | os.PathLike[str]) -> OSError:
+    """Return the error that says that nothing is written here on purpose.
+
+    Parameters
+    ----------
+    place : path-like
+        The cache, or its root.
+
+    Returns
+    -------
+    OSError
+        With the number of a file system that can only be read.
+    """
+    return OSError(errno.EROFS, "it was opened with read_only=True", os.fspath(place))
+
+
+def share(folder: str | os.PathLike[str]) -> None:
+    """Make a folder, or share one that is there: its group may use it, what is in it and what comes into it.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder; those above it must be there. What others own in it is left as it is.
 
     Raises
     ------
@@ -774,9 +850,16 @@ def share(folder: str | os.PathLike[str]) -> None:
     name = os.fspath(folder)
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, _PRIVATE_FOLDER)
-    if not _is_shared(name):
-        os.chmod(name, _GROUP_FOLDER)
-        _SHARED.clear()
+    if os.name == "nt" or _is_shared(name):
+        return
+    os.chmod(name, _GROUP_FOLDER)
+    for home, folders, files in os.walk(name):
+        for names, mode in ((folders, _GROUP_FOLDER), (files, _GROUP_FILE)):
+            for each in names:
+                with contextlib.suppress(OSError):  # somebody else's, or gone
+                    if not os.path.islink(path := os.path.join(home, each)):
+                        os.chmod(path, mode)
+    _SHARED.clear()
 
 
 def _sync_quietly(fd: int) -> None:
@@ -1267,6 +1350,26 @@ def is_there(path: str | os.PathLike[str]) -> bool:
     except OSError:
         return True
     return True
+
+
+def identity_of(path: str | os.PathLike[str]) -> FileId | None:
+    """Return what tells the file of a name from others that had it, or will.
+
+    Parameters
+    ----------
+    path : path-like
+        The name.
+
+    Returns
+    -------
+    (int, int) or None
+        Device and inode; None where there is no such name.
+    """
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def remove(path: str | os.PathLike[str]) -> None:
