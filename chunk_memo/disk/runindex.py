@@ -378,6 +378,8 @@ class _SqlIndex(RunIndex):
         list of RunRecord
             Oldest first.
         """
+        if "\0" in params_hash:
+            return []  # not every database takes it, and no hash has it
         statement = f"SELECT {_FIELDS} FROM {self._runs} r WHERE r.params_hash = :hash ORDER BY r.id"
         rows = self._read(lambda session: session.rows(statement, {"hash": params_hash}))
         return [_record(row) for row in rows]
@@ -423,7 +425,7 @@ class _SqlIndex(RunIndex):
         for condition in asked:
             values: dict[str, Any] = {"few": _FEW}
             some = f"SELECT 1 FROM {self._params} p WHERE {_clause(condition, 0, values)} LIMIT :few"
-            counts.append(session.rows(f"SELECT count(*) FROM ({some}) AS some", values)[0][0])
+            counts.append(session.rows(f"SELECT count(*) FROM ({some}) AS found", values)[0][0])
         return [asked[i] for i in sorted(range(len(asked)), key=counts.__getitem__)]
 
     def insert_many(self, records: Iterable[RunRecord]) -> None:
@@ -471,7 +473,7 @@ class _SqlIndex(RunIndex):
         bool
             Whether there was any.
         """
-        return self._forget("params_hash = :hash", {"hash": params_hash})
+        return "\0" not in params_hash and self._forget("params_hash = :hash", {"hash": params_hash})
 
     def discard(self, record: RunRecord) -> bool:
         """Forget one record, and none of its re-runs.
@@ -514,7 +516,8 @@ class _SqlIndex(RunIndex):
             Whether there is such a record.
         """
         statement = f"SELECT 1 FROM {self._runs} WHERE result_path = :path LIMIT 1"
-        return bool(self._read(lambda session: session.rows(statement, {"path": path.as_posix()})))
+        text = path.as_posix()
+        return "\0" not in text and bool(self._read(lambda session: session.rows(statement, {"path": text})))
 
 
 def _record(row: Sequence[Any]) -> RunRecord:
