@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,10 +44,10 @@ from chunk_memo.errors import (
 )
 from chunk_memo.failures import Failure, Failures
 from chunk_memo.grid import Bins, ChunkKey, Grid, IntArray, chunk_sizes, make_axis
-from chunk_memo.identity import canonical_bytes, canonical_many, normalize
+from chunk_memo.identity import canonical_bytes, canonical_many, digest_of_bytes, normalize
 from chunk_memo.layers import Asked, GcReport, Layers, Mask
 from chunk_memo.ledger import FailureLog, Known, known_failures, outstanding
-from chunk_memo.outputs import KINDS, Collector
+from chunk_memo.outputs import KINDS, Block, Collector
 from chunk_memo.plan import Plan
 from chunk_memo.planning import make_plan, which_stored
 from chunk_memo.points import PointReader
@@ -56,6 +56,9 @@ from chunk_memo.selection import Cell, Cells, Selection, new_values, select
 from chunk_memo.status import CacheStatus
 from chunk_memo.tasks import Missing, Task, tasks_for
 from chunk_memo.writing import Writer
+
+if TYPE_CHECKING:
+    from chunk_memo.tables.parquet import Exported
 
 __all__ = ["ChunkCache"]
 
@@ -926,6 +929,50 @@ class ChunkCache:
             self._state.layers.refresh()
             return cleaning.clean(self._state.layers, grace=grace, dry_run=dry_run, quarantine=quarantine)
 
+    # --- as tables -----------------------------------------------------------------------------------------
+
+    def to_parquet(
+        self, path: str | os.PathLike[str], partition_by: Sequence[str] = (), *, durability: str = "full"
+    ) -> Exported:
+        """Export what is stored of this cache or slice as a tidy Parquet dataset; the next time, what is new.
+
+        Parameters
+        ----------
+        path : path-like
+            The dataset's folder; it holds exports of this cache only.
+        partition_by : sequence of str, optional
+            Columns (params or axes, or outputs of few values) whose values name folders, outermost first.
+        durability : {"full", "fast"}
+            Whether files are synced before this returns.
+
+        Returns
+        -------
+        Exported
+            How many chunks were written, and how many were there.
+
+        Raises
+        ------
+        TableError
+            Where the folder holds something else, or is partitioned otherwise.
+        ImportError
+            Where pyarrow is not installed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from chunk_memo import ChunkCache, run
+        >>> cache = ChunkCache(tempfile.mkdtemp(), "demo", chunk_spec={"s": 2}, axis_values={"s": [1, 2, 3]})
+        >>> _ = run(cache, lambda s: [value / 2 for value in s])
+        >>> folder = tempfile.mkdtemp()
+        >>> cache.to_parquet(folder)
+        Exported(chunks=2, chunks_known=0, rows=3, files=1, files_removed=0)
+        >>> cache.to_parquet(folder).chunks
+        0
+        """
+        from chunk_memo.tables.parquet import export_cache
+
+        return export_cache(self, path, partition_by, durability=durability)
+
     # --- status --------------------------------------------------------------------------------------------
 
     def cache_status(
@@ -1427,6 +1474,31 @@ class ChunkCache:
         layout = Layout(self.version, self.axis_order, self.grid.sizes, groups, None, time.time_ns())
         with self._state.lock, _Storing(self.root):
             self._state.folder.commit_layout(layout, self.syncer())
+
+    def sample_blocks(self) -> Iterator[Block]:
+        """Iterate over stored outputs of each form that there is, one file of each.
+
+        Yields
+        ------
+        Block
+            All outputs of one file, as columns.
+        """
+        self._bins()
+        stores = {layer.store.folder: layer.store for layer in self._state.layers.all}
+        for store in stores.values():
+            yield from items.samples(store)
+
+    def provenance(self) -> bytes:
+        """Return what changes whenever stored outputs may have become others: something superseded, or adopted.
+
+        Returns
+        -------
+        bytes
+            A digest of the generations that are read from.
+        """
+        self._bins()
+        self._state.layers.refresh()
+        return digest_of_bytes(b"".join(layer.store.prefix for layer in self._state.layers.all))
 
     # --- finding caches ------------------------------------------------------------------------------------
 
