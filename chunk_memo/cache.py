@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,9 @@ from chunk_memo.selection import Cell, Cells, Selection, new_values, select
 from chunk_memo.status import CacheStatus
 from chunk_memo.tasks import Missing, Task, tasks_for
 from chunk_memo.writing import Writer
+
+if TYPE_CHECKING:
+    from chunk_memo.results import SweepResult
 
 __all__ = ["ChunkCache"]
 
@@ -376,6 +379,23 @@ class ChunkCache:
         view._view = self.selection(axes, axis_indices)
         return view
 
+    def viewing(self, selection: Selection) -> ChunkCache:
+        """Return a view of this cache that covers a request.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request.
+
+        Returns
+        -------
+        ChunkCache
+            A view; it shares what is stored.
+        """
+        view = copy.copy(self)
+        view._view = selection
+        return view
+
     def for_points(self, *, whole: bool = False) -> ChunkCache:
         """Return a view of this cache for a function that takes single values.
 
@@ -473,6 +493,29 @@ class ChunkCache:
         reading.plan_seconds, reading.settled = planned, unsettled
         reading.write_seconds = written
         return reading
+
+    def read_stored(self, selection: Selection, collector: Collector | None) -> Reading:
+        """Read what is stored of a request, and write nothing: not even bins for values that have none.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request.
+        collector : Collector or None
+            Takes the outputs. With None nothing is decoded: files are opened and their manifests checked.
+
+        Returns
+        -------
+        Reading
+            What was found and what was not.
+        """
+        layers = self._state.layers
+        self._bins()
+        layers.refresh()
+        if self._cells(selection, self._bins()).unbinned:
+            self._state.store.adopt_unnamed(self.axis_order)
+        cells = self._cells(selection, self._provisional_bins_for(selection))
+        return read_layers(layers.all, cells, collector)
 
     def read_back(
         self, cells: Cells, stored: Sequence[tuple[int, IntArray | None]], collector: Collector
@@ -798,6 +841,120 @@ class ChunkCache:
         with state.lock, _Storing(self.root):
             state.folder.records.commit(record, files.Syncer())
             state.layers.update()
+
+    # --- labelled results ----------------------------------------------------------------------------------
+
+    def result(self) -> SweepResult:
+        """Return what is stored of this cache or slice as labelled data, which is read when it is looked at.
+
+        Nothing is run: points that are missing, or failed, are shown as such.
+
+        Returns
+        -------
+        SweepResult
+            The results, with ``to_xarray``, ``to_pandas``, ``sel`` and their like.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from chunk_memo import ChunkCache, run
+        >>> cache = ChunkCache(tempfile.mkdtemp(), "demo", axis_values={"s": [1, 2, 3]}, name="square")
+        >>> _ = run(cache.slice(s=[1, 2]), lambda s: [v * v for v in s])
+        >>> cache.result().to_numpy()
+        masked_array(data=[1, 4, --],
+                     mask=[False, False,  True],
+               fill_value=999999)
+        """
+        from chunk_memo.results import SweepResult
+
+        return SweepResult.of(self)
+
+    def sel(self, *, method: str | None = None, **labels: Any) -> SweepResult:
+        """Return results at some values of the axes; see :meth:`SweepResult.sel`.
+
+        Parameters
+        ----------
+        method : {"nearest"}, optional
+            Take the nearest values of an axis of numbers or dates.
+        **labels : object
+            Axis name to one value, several, or a slice of values.
+
+        Returns
+        -------
+        SweepResult
+            Their results; an axis with a single value is left out.
+        """
+        return self.result().sel(method=method, **labels)
+
+    def isel(self, **indices: Any) -> SweepResult:
+        """Return results at some positions of the axes; see :meth:`SweepResult.isel`.
+
+        Parameters
+        ----------
+        **indices : object
+            Axis name to an int, a slice, or a sequence of ints.
+
+        Returns
+        -------
+        SweepResult
+            Their results; an axis with a single position is left out.
+        """
+        return self.result().isel(**indices)
+
+    def to_numpy(self) -> Any:
+        """Return what is stored as arrays; see :meth:`SweepResult.to_numpy`.
+
+        Returns
+        -------
+        ndarray, or dict of str to ndarray
+            One array of the shape of the axes and of what the function returns; masked where points lack.
+        """
+        return self.result().to_numpy()
+
+    def to_xarray(self, **options: Any) -> Any:
+        """Return what is stored as an xarray Dataset; see :meth:`SweepResult.to_xarray`.
+
+        Parameters
+        ----------
+        **options : object
+            As there: ``chunks``, ``lazy``, ``dims`` and ``status``.
+
+        Returns
+        -------
+        xarray.Dataset
+            The axes are its coordinates, the params its attributes.
+        """
+        return self.result().to_xarray(**options)
+
+    def to_pandas(self) -> Any:
+        """Return what is stored as a pandas DataFrame; see :meth:`SweepResult.to_pandas`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each point.
+        """
+        return self.result().to_pandas()
+
+    def to_polars(self) -> Any:
+        """Return what is stored as a polars DataFrame; see :meth:`SweepResult.to_polars`.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row for each point.
+        """
+        return self.result().to_polars()
+
+    def to_arrow(self) -> Any:
+        """Return what is stored as an Arrow table; see :meth:`SweepResult.to_arrow`.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row for each point.
+        """
+        return self.result().to_arrow()
 
     # --- points that failed --------------------------------------------------------------------------------
 

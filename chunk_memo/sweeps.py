@@ -21,7 +21,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from chunk_memo.cache import ChunkCache
 from chunk_memo.errors import IdentityError, IdentityWarning, SignatureError, SpecError, caller_level
@@ -54,6 +54,9 @@ from chunk_memo.versions import (
     identity_of,
 )
 
+if TYPE_CHECKING:
+    from chunk_memo.results import SweepResult
+
 __all__ = ["Settings", "Sweep", "SweepFunction"]
 
 _MOST_CACHES = 256
@@ -72,6 +75,21 @@ class SweepFunction(Protocol[Returned]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Returned:
         """Return the outputs of a request and its diagnostics; those of ``stream_cache`` the latter alone."""
+
+    def sweep(self, *args: Any, **kwargs: Any) -> SweepResult:
+        """Compute what is missing of a call, and return its results with labels, read when they are looked at.
+
+        Parameters
+        ----------
+        *args, **kwargs : object
+            As in a call.
+
+        Returns
+        -------
+        SweepResult
+            The results, with ``to_xarray``, ``to_pandas``, ``sel``, ``plot`` and their like, and the run's
+            ``diagnostics``.
+        """
 
     def cache_status(self, *args: Any, **kwargs: Any) -> CacheStatus:
         """Return what is stored of a call; see :meth:`ChunkCache.cache_status`.
@@ -453,6 +471,7 @@ class Sweep:
 
         self._wrapper = wrapper
         parts: dict[str, Any] = {
+            "sweep": self._sweep,
             "cache_status": self._cache_status,
             "plan": self._plan,
             "cache_for": self._cache_for,
@@ -481,6 +500,18 @@ class Sweep:
         self._lineage = self._new_lineage()
 
     # --- what the wrapper carries; see SweepFunction -------------------------------------------------------
+
+    def _sweep(self, /, *args: Any, **kwargs: Any) -> SweepResult:
+        """Compute what is missing of a call, and return its results with labels."""
+        from chunk_memo.results import SweepResult
+
+        call = self._taken_apart(args, kwargs)
+        cache, identity = self._prepared(call)
+        options = self._settings.options.updated(call.options)
+        function = Execution(self._function, call.params, self._signature)
+        with self._running(identity):
+            diagnostics = run_streaming(cache, function, observers=call.observers, **options.given())
+        return dataclasses.replace(SweepResult.of(cache, diagnostics), function=function)
 
     def _cache_status(self, /, *args: Any, **kwargs: Any) -> CacheStatus:
         """Return what is stored of a call."""
