@@ -43,13 +43,14 @@ from chunk_memo.errors import (
 from chunk_memo.failures import Failure, Failures
 from chunk_memo.grid import Bins, ChunkKey, Grid, IntArray, chunk_sizes, make_axis
 from chunk_memo.identity import canonical_bytes, canonical_many, normalize
-from chunk_memo.layers import Asked, GcReport, Layers, Mask
+from chunk_memo.layers import Asked, GcReport, Layers, Mask, Request
 from chunk_memo.ledger import FailureLog, Known, known_failures, outstanding
 from chunk_memo.outputs import KINDS, Collector
 from chunk_memo.plan import Plan
 from chunk_memo.planning import make_plan, which_stored
 from chunk_memo.points import PointReader
 from chunk_memo.reading import Reader, Reading, read_layers
+from chunk_memo.scattered import Nearby, Scattered
 from chunk_memo.selection import Cell, Cells, Selection, new_values, select
 from chunk_memo.status import CacheStatus
 from chunk_memo.tasks import Missing, Task, tasks_for
@@ -76,6 +77,7 @@ class _State:
     lock: threading.RLock = field(default_factory=threading.RLock)
     points: PointReader | None = None
     failures: FailureLog | None = None
+    scattered: Scattered = field(default_factory=Scattered)
 
     @property
     def store(self) -> ChunkStore:
@@ -436,14 +438,33 @@ class ChunkCache:
             known = self._cells(selection, self._bins())
         fresh = known.unbinned
         cells = self._cells(selection, self._provisional_bins()) if fresh else known
+        layers = self._state.layers.all
         return make_plan(
-            cells, fresh, self._state.layers.all, self._means, self.miss_reason, self._known_failures
+            cells, fresh, layers, self.means, self.miss_reason, self._known_failures, self.nearby
         )
 
-    def _means(self) -> tuple[float | None, float | None]:
-        """Return mean seconds and bytes per point of a few stored files."""
+    def nearby(self) -> list[Nearby]:
+        """Return the points that form no grid, by layer.
+
+        Returns
+        -------
+        list of Nearby
+            Those of the newest generation first; nothing where none are stored.
+        """
+        return self._state.scattered.of(self._state.layers.all, self.axis_order)
+
+    def means(self) -> tuple[float | None, float | None]:
+        """Return mean seconds of compute and bytes of file per point, of a few stored files.
+
+        Returns
+        -------
+        tuple of float, float, or None
+            Seconds and bytes; None where nothing is stored.
+        """
         seconds = size = points = 0.0
-        folders = {layer.store.folder: None for layer in self._state.layers.all}
+        layers = self._state.layers.all
+        folders = {layer.store.folder: None for layer in layers}
+        folders |= {store.folder: None for store in self._state.scattered.files(layers)}
         paths = itertools.chain.from_iterable(folder.chunk_files() for folder in folders)
         for path in itertools.islice(paths, 16):
             try:
@@ -489,20 +510,32 @@ class ChunkCache:
         planned = time.perf_counter() - started - written
         writer = self.writer()
         learn = writer.learn if writer.form is None else None
-        reading = read_layers(self._state.layers.all, cells, collector, learn, wanted, listed=listed)
+        layers = self._state.layers.all
+        reading = read_layers(layers, cells, collector, learn, wanted, listed=listed, nearby=self.nearby)
         reading.plan_seconds, reading.settled = planned, unsettled
         reading.write_seconds = written
         return reading
 
-    def read_stored(self, selection: Selection, collector: Collector | None) -> Reading:
+    def read_stored(
+        self,
+        selection: Selection,
+        collector: Collector | None,
+        wanted: npt.NDArray[np.bool_] | None = None,
+        *,
+        grid_only: bool = False,
+    ) -> Reading:
         """Read what is stored of a request, and write nothing: not even bins for values that have none.
 
         Parameters
         ----------
         selection : Selection
-            The request.
+            The request, which may have values that were never declared.
         collector : Collector or None
             Takes the outputs. With None nothing is decoded: files are opened and their manifests checked.
+        wanted : ndarray of bool, optional
+            For each point of the request whether it is wanted; all of them by default.
+        grid_only : bool, default False
+            Whether to leave out the points that form no grid.
 
         Returns
         -------
@@ -512,10 +545,64 @@ class ChunkCache:
         layers = self._state.layers
         self._bins()
         layers.refresh()
-        if self._cells(selection, self._bins()).unbinned:
+        bins = self._bins()
+        if self._cells(selection, bins).unbinned:
             self._state.store.adopt_unnamed(self.axis_order)
-        cells = self._cells(selection, self._provisional_bins_for(selection))
-        return read_layers(layers.all, cells, collector)
+            bins = self._provisional_bins()
+        lacking = self._cells(selection, bins).unbinned
+        if lacking:
+            bins = bins.copied()
+            for name, places in lacking.items():
+                axis = selection.order.index(name)
+                for place in places:
+                    bins.of(name).add([selection.values[axis][place]], [selection.keys[axis][place]])
+        cells = self._cells(selection, bins)
+        nearby: Callable[[], Sequence[Nearby]] = tuple if grid_only else self.nearby
+        return read_layers(layers.all, cells, collector, wanted=wanted, nearby=nearby)
+
+    def bins_may_hold(self, keys: Mapping[str, Sequence[bytes]]) -> npt.NDArray[np.bool_]:
+        """Tell at which points some chunk of a grid may hold an output, by the values of each axis alone.
+
+        Parameters
+        ----------
+        keys : mapping of str to sequence of bytes
+            For each axis the canonical bytes of the value at each point.
+
+        Returns
+        -------
+        ndarray of bool
+            One entry for each point.
+        """
+        self._bins()
+        self._state.layers.refresh()
+        self._state.store.adopt_unnamed(self.axis_order)
+        count = len(next(iter(keys.values()), ()))
+        found = np.zeros(count, bool)
+        for layer in self._state.layers.all:
+            here = np.full(count, not layer.hidden)
+            for name, along in keys.items():
+                if name in layer.pinned:
+                    here &= np.fromiter((key == layer.pinned[name] for key in along), bool, count)
+                else:
+                    here &= layer.store.folder.bins.of(name).locate(along) >= 0
+            found |= here
+        return found
+
+    def scattered_store(self) -> ChunkStore:
+        """Return the chunks of points that form no grid, of the newest generation.
+
+        Returns
+        -------
+        ChunkStore
+            The chunks.
+        """
+        self._bins()
+        return self._state.scattered.store(self._state.layers.all[0])
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held while bins are made."""
+        return self._state.lock
 
     def read_back(
         self, cells: Cells, stored: Sequence[tuple[int, IntArray | None]], collector: Collector
@@ -1012,6 +1099,11 @@ class ChunkCache:
         for cell in cells if not cells.unbinned else ():
             where = np.ix_(*(axis.source for axis in cell.axes)) if cell.axes else ()
             stored[where] = which_stored(cell, cells, self._state.store).reshape(cell.shape)
+        request = Request(selection)
+        for points_of in self.nearby() if not stored.all() else ():
+            flats, numbers = points_of.within(request)
+            held = points_of.held(flats)
+            stored[tuple(along[held] for along in numbers)] |= True
         return stored
 
     def superseded_files(self) -> list[Path]:
