@@ -45,7 +45,7 @@ from chunk_memo.grid import Bins, ChunkKey, Grid, IntArray, chunk_sizes, make_ax
 from chunk_memo.identity import canonical_bytes, canonical_many, normalize
 from chunk_memo.layers import Asked, GcReport, Layers, Mask, Request
 from chunk_memo.ledger import FailureLog, Known, known_failures, outstanding
-from chunk_memo.outputs import KINDS, Collector
+from chunk_memo.outputs import KINDS, Block, Collector
 from chunk_memo.plan import Plan
 from chunk_memo.planning import make_plan, which_stored
 from chunk_memo.points import PointReader
@@ -1641,6 +1641,19 @@ class ChunkCache:
         layout = Layout(self.version, self.axis_order, self.grid.sizes, groups, None, time.time_ns())
         with self._state.lock, _Storing(self.root):
             self._state.folder.commit_layout(layout, self.syncer())
+
+    def sample_blocks(self) -> Iterator[Block]:
+        """Iterate over stored outputs of each form that there is, one file of each.
+
+        Yields
+        ------
+        Block
+            All outputs of one file, as columns.
+        """
+        self._bins()
+        stores = {layer.store.folder: layer.store for layer in self._state.layers.all}
+        for store in stores.values():
+            yield from items.samples(store)
 
     # --- finding caches ------------------------------------------------------------------------------------
 

@@ -22,6 +22,9 @@
     ├── RootError                 OSError            a root that is no folder or cannot be written
     ├── StoreError                OSError            results that could not be stored
     ├── MetadataError             ValueError         a ``metadata.json`` that cannot be read
+    ├── TableError                ValueError         rows or a dataset of rows that cannot be
+    │   ├── ColumnTypeError       TypeError          a column came with another type than it has
+    │   └── QueryError                               a query that is not one SELECT
     └── ChunkFormatError          ValueError         bytes that are no intact chunk file
         └── FormatVersionError                       … of a later format version
 
@@ -52,6 +55,7 @@ __all__ = [
     "CodeChangedError",
     "CodeChangedWarning",
     "CollisionError",
+    "ColumnTypeError",
     "DamageWarning",
     "EncodingError",
     "FailureWarning",
@@ -66,10 +70,12 @@ __all__ = [
     "PackageVersionWarning",
     "PickleRefusedError",
     "PickleWarning",
+    "QueryError",
     "RootError",
     "SignatureError",
     "SpecError",
     "StoreError",
+    "TableError",
     "UnknownAxisError",
     "UnknownIndexError",
     "UnknownValueError",
@@ -183,6 +189,18 @@ class StoreError(ChunkMemoError, OSError):
 
 class MetadataError(ChunkMemoError, ValueError):
     """A ``metadata.json`` is damaged, so its cache cannot be opened by id alone."""
+
+
+class TableError(ChunkMemoError, ValueError):
+    """Rows, or a dataset of rows, that cannot be."""
+
+
+class ColumnTypeError(TableError, TypeError):
+    """A column came with another type than it has."""
+
+
+class QueryError(TableError):
+    """A query, or a condition, that is not exactly one SELECT."""
 
 
 class ChunkFormatError(ChunkMemoError, ValueError):
