@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from chunk_memo import binning, catalog, cleaning, items
+from chunk_memo import binning, catalog, cleaning, items, scattered
 from chunk_memo.chunks import ChunkRef, ChunkStore, Naming
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.filters import checked_compression
@@ -1069,7 +1069,19 @@ class ChunkCache:
         ({'s': 0}, 'division by zero')
         """
         found = self.failure_log().read()
-        return Failures(outstanding(found, self.grid, self._view, self._which_stored), self._forget_failures)
+        own = outstanding(found, self.grid, self._view, self._which_stored)
+        return Failures([*own, *self._failures_nearby()], self._forget_failures)
+
+    def _failures_nearby(self) -> Iterator[Failure]:
+        """Iterate over the failures of points that form no grid."""
+        asked = None if self._view is None else dict(zip(self._view.order, map(frozenset, self._view.keys), strict=True))
+        log = FailureLog(self.path / scattered.FOLDER, self.version)
+        for failure in scattered.failures_of(log.read(), self.axis_order, vectorize=self.vectorize):
+            keys = tuple([canonical_many(list(along)) for along in failure.values])
+            if asked is not None and any(k[0] not in asked[n] for n, k in zip(failure.order, keys, strict=True)):
+                continue
+            if not self._which_stored(Selection(failure.order, failure.values, keys)).all():  # type: ignore[arg-type]
+                yield failure
 
     def failure_log(self) -> FailureLog:
         """Return the records of points that failed.
@@ -1089,8 +1101,11 @@ class ChunkCache:
         return known_failures([f for f in found if sorted(f.order) == sorted(self.axis_order)])
 
     def _forget_failures(self, failures: Sequence[Failure]) -> None:
+        nearby = FailureLog(self.path / scattered.FOLDER, self.version)
+        nearby.read()
         with _Storing(self.root), self.syncer() as syncer:
-            self.failure_log().forget(failures, syncer)
+            self.failure_log().forget([each for each in failures if not scattered.is_nearby(each)], syncer)
+            nearby.forget([scattered.as_recorded(each) for each in failures if scattered.is_nearby(each)], syncer)
 
     def _which_stored(self, selection: Selection) -> npt.NDArray[np.bool_]:
         """Tell which points of a request without repetitions are stored; nothing of new values is."""

@@ -52,6 +52,8 @@ __all__ = [
     "Variable",
     "filled",
     "forms_of",
+    "name_of",
+    "spread",
     "variables_of",
 ]
 
@@ -304,7 +306,7 @@ class GridDesign:
                 f" output per point"
             )
         output = collector.result() if collector.kinds else None
-        found = _variables(output, status, _name_of(cache), selection.order)
+        found = _variables(output, status, name_of(cache), selection.order)
         return Read(found, status, reading.bytes_read)
 
     def status(self) -> npt.NDArray[np.int8]:
@@ -386,9 +388,22 @@ def _put(status: npt.NDArray[np.int8], cell: Cell, points: IntArray | None, stat
     status[where] = np.where(chosen, np.int8(state), status[where])
 
 
-def _name_of(cache: ChunkCache) -> str:
-    """Return what a function's only output is called: the function's own name."""
-    name = cache.name.rpartition(".")[2]
+def name_of(cache: ChunkCache) -> str:
+    """Return what a function's only output is called: the function's own name.
+
+    Parameters
+    ----------
+    cache : ChunkCache
+        The cache.
+
+    Returns
+    -------
+    str
+        The name; ``"output"`` where there is none that can be used.
+    """
+    function = cache.metadata.get("function")
+    known = str(function.get("name") or "") if isinstance(function, Mapping) else ""
+    name = (cache.name or known).rpartition(".")[2]
     return name if name.isidentifier() and name not in cache.axis_order else "output"
 
 
@@ -406,11 +421,11 @@ def _variables(
         found = {name: output}
     elif library_of(output) is not None:
         rows = {str(label): _frame_column(output[label]) for label in output.columns}
-        found = {label: _spread(values, lacking) for label, values in rows.items()}
+        found = {label: spread(values, lacking) for label, values in rows.items()}
     else:
         there = ~lacking.reshape(-1)
         outputs = output if there.all() else [entry for entry, is_there in zip(output, there, strict=True) if is_there]
-        found = {label: _spread(values, lacking) for label, values in variables_of(outputs, name).items()}
+        found = {label: spread(values, lacking) for label, values in variables_of(outputs, name).items()}
     found = {key: values for key, values in found.items() if not _repeats_axis(key, taken)}
     return {key: Variable(key, values, axes) for key, values in found.items()}
 
@@ -433,8 +448,21 @@ def _frame_column(series: Any) -> Array:
     return _column([None if value is None else value for value in values])
 
 
-def _spread(rows: Array, lacking: npt.NDArray[np.bool_]) -> Array:
-    """Return rows in the request's shape, masked where there are none."""
+def spread(rows: Array, lacking: npt.NDArray[np.bool_]) -> Array:
+    """Return rows in the request's shape, masked where there are none.
+
+    Parameters
+    ----------
+    rows : ndarray
+        Outputs of the points that are stored.
+    lacking : ndarray of bool
+        For each point whether it has no row.
+
+    Returns
+    -------
+    ndarray
+        As many dimensions as the request has, then those of one output.
+    """
     if not lacking.any():
         return rows.reshape(*lacking.shape, *rows.shape[1:])
     values = np.zeros((*lacking.shape, *rows.shape[1:]), rows.dtype)
@@ -564,7 +592,7 @@ class SweepResult:
     @property
     def name(self) -> str:
         """What the function's only output is called."""
-        return _name_of(self.cache)
+        return name_of(self.cache)
 
     @property
     def dims(self) -> tuple[str, ...]:
@@ -725,7 +753,7 @@ class SweepResult:
             return read
         shape = read.status.shape
         lacking = {
-            name: Variable(name, _spread(np.zeros((0, *trailing), dtype), np.ones(shape, bool)), len(shape))
+            name: Variable(name, spread(np.zeros((0, *trailing), dtype), np.ones(shape, bool)), len(shape))
             for name, (dtype, trailing) in forms_of(self.design).items()
         }
         return replace(read, variables=lacking)

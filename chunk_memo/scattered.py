@@ -19,21 +19,33 @@ Each layer of a cache (:mod:`chunk_memo.layers`) has such points of its own: oth
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from chunk_memo.chunks import ChunkRef, ChunkStore, Part
 from chunk_memo.disk import files
+from chunk_memo.failures import Failure
 from chunk_memo.grid import AxisBins, IntArray
-from chunk_memo.identity import canonical_many
+from chunk_memo.identity import canonical_bytes, canonical_many
 from chunk_memo.keys import index_of, locate
 from chunk_memo.layers import Layer, Request, View
 from chunk_memo.outputs import Block
 from chunk_memo.regions import Sink
 
-__all__ = ["CASE", "POINTS_PER_FILE", "Nearby", "Scattered", "case_keys"]
+__all__ = [
+    "CASE",
+    "FOLDER",
+    "POINTS_PER_FILE",
+    "Nearby",
+    "Scattered",
+    "as_recorded",
+    "case_keys",
+    "failures_of",
+    "is_nearby",
+]
 
 CASE = "case"
 """Name of the only axis."""
@@ -438,3 +450,74 @@ class Scattered:
             if place not in seen and os.path.isdir(layer.store.folder.path / FOLDER):
                 seen.add(place)
                 yield self.store(layer)
+
+
+# --- points that failed --------------------------------------------------------------------------------------
+
+
+def failures_of(recorded: Iterable[Failure], order: Sequence[str], *, vectorize: bool) -> Iterator[Failure]:
+    """Return failures of points that form no grid as failures of the axes, each point by itself.
+
+    Parameters
+    ----------
+    recorded : iterable of Failure
+        What the records say.
+    order : sequence of str
+        Names of the axes in axis order.
+    vectorize : bool
+        Whether the function takes single values.
+
+    Yields
+    ------
+    Failure
+        The last failure of each point, oldest first.
+    """
+    turn = sorted(order)
+    last: dict[bytes, Failure] = {}
+    for failure in sorted(recorded, key=lambda each: (each.attempts, each.failed_at)):
+        name, number = failure.record or ("", 0)
+        for point in failure.each():
+            named = dict(zip(turn, point[CASE], strict=True))
+            values = tuple((named[axis],) for axis in order)
+            last[canonical_bytes(tuple(point[CASE]))] = replace(
+                failure,
+                order=tuple(order),
+                values=values,
+                rows=None,
+                vectorize=vectorize,
+                record=(f"{FOLDER}/{name}", number),
+            )
+    yield from sorted(last.values(), key=lambda each: each.failed_at)
+
+
+def is_nearby(failure: Failure) -> bool:
+    """Tell whether a failure is one of :func:`failures_of`.
+
+    Parameters
+    ----------
+    failure : Failure
+        The failure.
+
+    Returns
+    -------
+    bool
+        Whether it is.
+    """
+    return failure.record is not None and failure.record[0].startswith(f"{FOLDER}/")
+
+
+def as_recorded(failure: Failure) -> Failure:
+    """Return a failure of :func:`failures_of` with the name that its record has.
+
+    Parameters
+    ----------
+    failure : Failure
+        The failure.
+
+    Returns
+    -------
+    Failure
+        The same, with that name.
+    """
+    name, number = failure.record or ("", 0)
+    return replace(failure, record=(name.removeprefix(f"{FOLDER}/"), number))

@@ -18,7 +18,7 @@ import operator
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -55,6 +55,7 @@ from chunk_memo.versions import (
 )
 
 if TYPE_CHECKING:
+    from chunk_memo.cases import PointList
     from chunk_memo.results import SweepResult
 
 __all__ = ["Settings", "Sweep", "SweepFunction"]
@@ -89,6 +90,51 @@ class SweepFunction(Protocol[Returned]):
         SweepResult
             The results, with ``to_xarray``, ``to_pandas``, ``sel``, ``plot`` and their like, and the run's
             ``diagnostics``.
+        """
+
+    def cases(self, points: Iterable[Any], /, *args: Any, **kwargs: Any) -> SweepResult:
+        """Compute what is missing of a list of points, which need not form a grid.
+
+        They may have values that no axis declares. What grids hold of them is read from there, and grids read
+        what was computed here; a function that takes lists is called with a list of one value for each axis.
+
+        Parameters
+        ----------
+        points : iterable
+            Each a dict of axis name to value, a tuple in axis order, or the value of the only axis.
+        *args, **kwargs : object
+            The params, as in a call, and its options; an axis named here has that one value at all points.
+
+        Returns
+        -------
+        SweepResult
+            The results along one dimension, ``case``, with the axes as its coordinates.
+        """
+
+    def sample(
+        self, count: int, seed: int = 0, /, *, method: str = "random", log: Sequence[str] = (), **kwargs: Any
+    ) -> SweepResult:
+        """Compute what is missing of points drawn from ranges.
+
+        Parameters
+        ----------
+        count : int
+            Number of points.
+        seed : int, default 0
+            The seed: the same one draws the same points, and more of them begin with those.
+        method : {"random", "sobol"}, default "random"
+            Independent points, or a scrambled Sobol sequence, which covers the ranges more evenly and needs SciPy.
+        log : sequence of str, optional
+            Axes whose range is drawn on a logarithmic scale.
+        **kwargs : object
+            For each axis a range ``(low, high)`` (of whole numbers where both are ints), a list of values to
+            choose from, or one value; of axes left out declared values are drawn. Besides these, params and
+            options as in a call.
+
+        Returns
+        -------
+        SweepResult
+            As :meth:`cases` returns it.
         """
 
     def cache_status(self, *args: Any, **kwargs: Any) -> CacheStatus:
@@ -472,6 +518,8 @@ class Sweep:
         self._wrapper = wrapper
         parts: dict[str, Any] = {
             "sweep": self._sweep,
+            "cases": self._cases,
+            "sample": self._sample,
             "cache_status": self._cache_status,
             "plan": self._plan,
             "cache_for": self._cache_for,
@@ -512,6 +560,47 @@ class Sweep:
         with self._running(identity):
             diagnostics = run_streaming(cache, function, observers=call.observers, **options.given())
         return dataclasses.replace(SweepResult.of(cache, diagnostics), function=function)
+
+    def _cases(self, points: Any, /, *args: Any, **kwargs: Any) -> SweepResult:
+        """Compute what is missing of a list of points."""
+        from chunk_memo.cases import PointList
+
+        call = self._taken_apart(args, kwargs)
+        return self._run_cases(call, PointList.of(points, self._order, call.axes))
+
+    def _sample(
+        self,
+        count: int,
+        seed: int = 0,
+        /,
+        *args: Any,
+        method: str = "random",
+        log: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> SweepResult:
+        """Compute what is missing of points drawn from ranges."""
+        from chunk_memo.cases import sampled
+
+        call = self._taken_apart(args, kwargs)
+        points = sampled(count, seed, method, self._order, self._memo.axis_values, call.axes, log)
+        return self._run_cases(call, points)
+
+    def _run_cases(self, call: _Call, points: PointList) -> SweepResult:
+        from chunk_memo.cases import CaseDesign, run_cases
+        from chunk_memo.results import SweepResult
+
+        if not self._order:
+            raise SpecError(f"{self._name!r} has no axes, so there are no cases of it; call it")
+        refused = {name: getattr(call, name) for name in ("axis_indices", "extend_cache", "refresh")}
+        for name, given in refused.items():
+            if given:
+                raise SpecError(f"cases and samples name their points themselves; leave {name} out")
+        cache, identity = self._prepared(dataclasses.replace(call, axes={}))
+        options = self._settings.options.updated(call.options)
+        function = Execution(self._function, call.params, self._signature)
+        with self._running(identity):
+            done = run_cases(cache, function, points, observers=call.observers, options=options.given())
+        return SweepResult(CaseDesign(cache, points), done, function=function)
 
     def _cache_status(self, /, *args: Any, **kwargs: Any) -> CacheStatus:
         """Return what is stored of a call."""
