@@ -451,7 +451,13 @@ class ChunkCache:
         list of Nearby
             Those of the newest generation first; nothing where none are stored.
         """
+        self._bins()
         return self._state.scattered.of(self._state.layers.all, self.axis_order)
+
+    def refresh(self) -> None:
+        """Take in what other processes have done: new bins, adopted caches, results that count no more."""
+        self._bins()
+        self._state.layers.refresh()
 
     def means(self) -> tuple[float | None, float | None]:
         """Return mean seconds of compute and bytes of file per point, of a few stored files.
@@ -573,8 +579,6 @@ class ChunkCache:
         ndarray of bool
             One entry for each point.
         """
-        self._bins()
-        self._state.layers.refresh()
         self._state.store.adopt_unnamed(self.axis_order)
         count = len(next(iter(keys.values()), ()))
         found = np.zeros(count, bool)

@@ -216,7 +216,7 @@ def _from_points(cache: ChunkCache, points: PointList, *, decode: bool) -> tuple
                 outputs = block.outputs(allow_pickle=cache.allow_pickle)
                 found |= zip(left[there[ranks]].tolist(), outputs, strict=True)
         else:
-            held = nearby.held(flats[there])
+            held = nearby.held(flats[there], verify=True)
             found |= dict.fromkeys(left[there[held]].tolist(), True)
         left = np.array([number for number in left.tolist() if number not in found], np.intp)
     return found, nbytes
@@ -241,6 +241,7 @@ def stored_outputs(cache: ChunkCache, points: PointList, *, decode: bool = True)
     nbytes : int
         Bytes of the files read.
     """
+    cache.refresh()
     found, nbytes = _from_points(cache, points, decode=decode)
     left = np.array([number for number in range(len(points)) if number not in found], np.intp)
     more, size = _from_grid(cache, points.taken(left), decode=decode)

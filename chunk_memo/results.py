@@ -563,6 +563,8 @@ class SweepResult:
     """Dimensions of one point that were selected by a single label."""
     function: Callable[..., Any] | None = None
     """The function of the axes, where it is known; failures can call it again."""
+    rerun: Callable[[], object] | None = None
+    """Computes again what a read found damaged; None where nothing was run."""
 
     @classmethod
     def of(cls, cache: ChunkCache, diagnostics: Diagnostics | None = None) -> SweepResult:
@@ -749,6 +751,9 @@ class SweepResult:
             The variables over all dimensions, those left out by a single label too, and the status.
         """
         read = self.design.read()
+        if self.rerun is not None and bool((read.status == MISSING).any()):
+            self.rerun()  # a file of a complete run was damaged since
+            read = self.design.read()
         if read.variables or not read.status.size:
             return read
         shape = read.status.shape

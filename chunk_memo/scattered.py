@@ -221,13 +221,15 @@ class Nearby:
             ref = self.store.ref((CASE,), (number,), self.store.folder.bins)
             yield ref, flats[ranks] - int(bins.starts[number]), ranks
 
-    def held(self, flats: IntArray) -> _Flags:
+    def held(self, flats: IntArray, *, verify: bool = False) -> _Flags:
         """Tell which points are stored, by names of files and manifests of parts.
 
         Parameters
         ----------
         flats : ndarray of intp
             Positions in the bins.
+        verify : bool, default False
+            Whether files are opened, and their manifests checked.
 
         Returns
         -------
@@ -236,7 +238,13 @@ class Nearby:
         """
         found = np.zeros(len(flats), bool)
         for ref, places, ranks in self._by_bin(flats):
-            if any(os.path.exists(path) for path in self.store.paths(ref)):
+            if verify:
+                chunk = self.store.load(ref)
+                if chunk is not None:
+                    chunk.close()
+                    found[ranks] = True
+                    continue
+            elif any(os.path.exists(path) for path in self.store.paths(ref)):
                 found[ranks] = True
                 continue
             for part in self._parts(ref):

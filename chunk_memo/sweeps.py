@@ -557,9 +557,13 @@ class Sweep:
         cache, identity = self._prepared(call)
         options = self._settings.options.updated(call.options)
         function = Execution(self._function, call.params, self._signature)
-        with self._running(identity):
-            diagnostics = run_streaming(cache, function, observers=call.observers, **options.given())
-        return dataclasses.replace(SweepResult.of(cache, diagnostics), function=function)
+
+        def compute(observers: Iterable[Observer] = ()) -> Diagnostics:
+            with self._running(identity):
+                return run_streaming(cache, function, observers=observers, **options.given())
+
+        result = SweepResult.of(cache, compute(call.observers))
+        return dataclasses.replace(result, function=function, rerun=compute)
 
     def _cases(self, points: Any, /, *args: Any, **kwargs: Any) -> SweepResult:
         """Compute what is missing of a list of points."""
@@ -598,9 +602,12 @@ class Sweep:
         cache, identity = self._prepared(dataclasses.replace(call, axes={}))
         options = self._settings.options.updated(call.options)
         function = Execution(self._function, call.params, self._signature)
-        with self._running(identity):
-            done = run_cases(cache, function, points, observers=call.observers, options=options.given())
-        return SweepResult(CaseDesign(cache, points), done, function=function)
+
+        def compute(observers: Iterable[Observer] = ()) -> Diagnostics:
+            with self._running(identity):
+                return run_cases(cache, function, points, observers=observers, options=options.given())
+
+        return SweepResult(CaseDesign(cache, points), compute(call.observers), function=function, rerun=compute)
 
     def _cache_status(self, /, *args: Any, **kwargs: Any) -> CacheStatus:
         """Return what is stored of a call."""

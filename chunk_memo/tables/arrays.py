@@ -281,7 +281,7 @@ class StoredArray(BackendArray):
     def __init__(
         self, result: SweepResult, name: str | None, dtype: np.dtype[Any], trailing: tuple[int, ...]
     ) -> None:
-        self.result = replace(result, diagnostics=None, function=None)
+        self.result = replace(result, diagnostics=None, function=None, rerun=None)
         self.name = name
         self.dtype = dtype
         self.shape = (*result.shape, *trailing)
