@@ -1,9 +1,9 @@
 """Owns the params of whole runs: their form in JSON, their hash, and the filters that pick runs by them.
 
 A run is known by its params as JSON knows them: a tuple is a list, an enum is its value, NumPy's scalars are
-Python's, and what JSON cannot hold exactly (arrays, sets, dates, paths, NaN) stands in its canonical bytes, whole.
-Only here in this library do floats count to 12 significant digits, as the store's users are promised: a step of
-``0.1 + 0.2`` finds the run of ``0.3``, while ``1e-13`` and ``2e-13`` stay apart. What is stored is exact.
+Python's, and what JSON cannot hold exactly (arrays, sets, dates, paths, NaN) stands in its canonical bytes,
+whole. Only here in this library do floats count to 12 significant digits, as the store's users are promised: a
+step of ``0.1 + 0.2`` finds the run of ``0.3``, while ``1e-13`` and ``2e-13`` stay apart. What is stored is exact.
 
 A filter is data, never SQL: ``{column: value}``, or triples ``(column, op, value)``.
 """
@@ -46,6 +46,7 @@ Where: TypeAlias = "Mapping[str, Any] | Sequence[Any] | None"
 
 _TAG: Final = "$canonical"
 _DEEPEST: Final = 100
+_SMALL: Final = 1 << 64
 _BITS: Final = 4096  # json reads no ints of more than 4,300 digits
 _HASH_LENGTH: Final = 16
 
@@ -89,6 +90,9 @@ def plain_params(params: Any, name: str = "params") -> dict[str, Any]:
 def _plain_mapping(mapping: Mapping[Any, Any], name: str, depth: int) -> dict[str, Any]:
     made = {}
     for key, value in mapping.items():
+        if type(key) is str and key.isascii() and key != _TAG and _is_plain(value):
+            made[key] = value  # nearly all there is
+            continue
         key = key.value if isinstance(key, enum.Enum) else key
         if not isinstance(key, str) or not _is_unicode(key):
             raise IdentityError(f"{name!r} has the name {key!r}; names of params must be text: use {str(key)!r}")
@@ -96,6 +100,16 @@ def _plain_mapping(mapping: Mapping[Any, Any], name: str, depth: int) -> dict[st
             raise IdentityError(f"{name!r} has the name {_TAG!r}, which this library uses itself; rename it")
         made[str(key)] = _plain(value, f"{name}[{key!r}]", depth + 1)
     return made
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell at a glance that a value is what it is in JSON."""
+    kind = type(value)
+    if kind is int:
+        return bool(-_SMALL < value < _SMALL)
+    if kind is float:
+        return bool(value - value == 0)
+    return bool(value.isascii()) if kind is str else kind is bool or value is None
 
 
 def _plain(value: Any, name: str, depth: int = 0) -> Any:
@@ -266,7 +280,7 @@ def from_json(text: str) -> dict[str, Any]:
     return values
 
 
-# --- filters -----------------------------------------------------------------------------------------------------
+# --- filters ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,12 +447,14 @@ def _holds(condition: Condition, value: Any) -> bool:
 def _equal(one: Any, other: Any) -> bool:
     if _is_number(one) and _is_number(other):
         return bool(_counted(one) == _counted(other))
-    return type(one) is type(other) and (one == other or canonical_json(one) == canonical_json(other))
+    if type(one) is not type(other):
+        return False
+    return bool(one == other) if isinstance(one, str) else canonical_json(one) == canonical_json(other)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _counted(number: float) -> float:
+def _counted(number: Any) -> Any:
     return significant(number) if isinstance(number, float) else number

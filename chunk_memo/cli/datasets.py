@@ -1,4 +1,4 @@
-"""``chunk-memo convert``, ``query``, ``info``, ``rollup`` and ``export``: datasets of rows, from the shell."""
+"""``chunk-memo convert``, ``query``, ``rollup`` and ``export``: datasets of rows, from the shell."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
-from chunk_memo.errors import TableError
-
 if TYPE_CHECKING:
     from chunk_memo.tables.convert import Converted
 
-__all__ = ["convert", "dataset_info", "export", "info", "query", "rollup"]
+__all__ = ["convert", "describe_dataset", "describe_datasets", "export", "query", "rollup"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -25,13 +23,13 @@ _OUT = click.Path(file_okay=False, path_type=Path)
 
 
 def _told(command: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Let a command say on standard error, by one line, what a missing package or a file system refuses."""
+    """Let a command say on standard error, by one line, how to install a package that is missing."""
 
     @functools.wraps(command)
     def wrapped(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             return command(*args, **kwargs)
-        except (ImportError, OSError) as error:
+        except ImportError as error:
             raise click.ClickException(str(error)) from error
 
     return wrapped
@@ -121,60 +119,60 @@ def _write(rows: Any, output: Path, form: str) -> None:
         output.write_text(_shown(rows, form) + "\n", encoding="utf-8")
 
 
-@click.command()
-@click.argument("path", type=_FOLDER)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_told
-def info(path: Path, as_json: bool) -> None:
-    """Show what the datasets in PATH hold: rows, files, columns and views.
-
-    Exit codes: 0 all went well; 1 there is no dataset; 2 PATH is no folder.
-    """
-    found = dataset_info(path)
-    if found is None:
-        raise TableError(f"there is no dataset in '{path}'; rows are written by chunk-memo convert, or export")
-    click.echo(json.dumps(found, indent=1) if as_json else "\n".join(_lines(path, found)))
-
-
-def dataset_info(path: Path) -> dict[str, Any] | None:
-    """Return what the datasets in a folder hold.
+def describe_dataset(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Describe one dataset of rows, such as the export of a cache.
 
     Parameters
     ----------
     path : Path
-        A folder with ``seeds`` or ``events``, or one dataset's folder.
+        Its folder.
 
     Returns
     -------
-    dict or None
-        What :func:`chunk_memo.tables.queries.folder_info` says, or of one dataset the entry ``dataset``; None
-        where there is neither.
+    document : dict
+        What JSON can hold.
+    lines : list of str
+        The same as text.
     """
-    if (path / "_log").is_dir():
-        from chunk_memo.tables.dataset import Dataset
-        from chunk_memo.tables.queries import info_of
+    from chunk_memo.tables.dataset import Dataset
+    from chunk_memo.tables.queries import info_of
 
-        return {"dataset": info_of(Dataset(path).contents())}
-    if not any((path / name / "_log").is_dir() for name in ("seeds", "events")):
-        return None
+    found = info_of(Dataset(path).contents())
+    return found, [str(path), *_lines_of("rows", found)]
+
+
+def describe_datasets(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Describe the datasets of a folder: seeds, events, rollups and grids.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+
+    Returns
+    -------
+    document : dict
+        What JSON can hold.
+    lines : list of str
+        The same as text.
+    """
     from chunk_memo.tables.queries import folder_info
 
-    return folder_info(path)
-
-
-def _lines(path: Path, found: Mapping[str, Any]) -> Iterator[str]:
-    yield str(path)
+    found = folder_info(path)
+    lines = [str(path)]
     for name, held in found.items():
-        if name == "grids":
-            yield f"  grids: {held:,} parameter set{'' if held == 1 else 's'}"
-        elif name == "views":
-            yield f"  views: {', '.join(held)}"
-        else:
-            by = f", partitioned by {', '.join(held['partition_by'])}" if held["partition_by"] else ""
-            yield f"  {name}: {held['rows']:,} rows in {held['files']:,} files and {held['partitions']:,} folders{by}"
-            yield f"    written {held['updated_at'][:19]}Z"
-            for column, kind in held["columns"].items():
-                yield f"    {column}  {kind}"
+        if isinstance(held, dict):
+            lines += _lines_of(name, held)
+    lines.append(f"grids: {found['grids']:,} parameter set{'' if found['grids'] == 1 else 's'}")
+    lines.append(f"views: {', '.join(found['views']) or 'none'}")
+    return found, lines
+
+
+def _lines_of(name: str, held: Mapping[str, Any]) -> Iterator[str]:
+    by = f", partitioned by {', '.join(held['partition_by'])}" if held["partition_by"] else ""
+    yield f"{name}: {held['rows']:,} in {held['files']:,} files{by}; written {held['updated_at'][:19]}Z"
+    for column, kind in held["columns"].items():
+        yield f"    {column}  {kind}"
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Results as tables: tidy Arrow batches, Parquet datasets, SQL over both, and the conversion of CSV sweeps.
+"""Results as tables: exports, tidy Arrow batches, Parquet datasets, SQL over both, and CSV sweeps converted.
 
 A name is imported when it is first asked for, and with it the package that it needs.
 """
@@ -9,8 +9,19 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from chunk_memo.plainjson import NumpyEncoder
     from chunk_memo.tables.convert import Converted, convert_csv_to_parquet
     from chunk_memo.tables.dataset import Dataset, Written
+    from chunk_memo.tables.export import (
+        create_results_dataframe,
+        export_all_formats,
+        export_results_csv,
+        export_results_json,
+        export_results_pickle,
+        export_summary_statistics,
+        load_results_json,
+        load_results_pickle,
+    )
     from chunk_memo.tables.grids import attach_grid_id, canonicalize_params, grid_hash
     from chunk_memo.tables.queries import create_connection_and_views, query_events, query_seeds, refresh_views
     from chunk_memo.tables.rollups import RolledUp, rollup
@@ -21,13 +32,22 @@ __all__ = [
     "PARTITION_COLUMNS",
     "Converted",
     "Dataset",
+    "NumpyEncoder",
     "RolledUp",
     "Written",
     "attach_grid_id",
     "canonicalize_params",
     "convert_csv_to_parquet",
     "create_connection_and_views",
+    "create_results_dataframe",
+    "export_all_formats",
+    "export_results_csv",
+    "export_results_json",
+    "export_results_pickle",
+    "export_summary_statistics",
     "grid_hash",
+    "load_results_json",
+    "load_results_pickle",
     "query_events",
     "query_seeds",
     "refresh_views",
@@ -41,8 +61,19 @@ __all__ = [
 ]
 
 _HOMES = {
+    "chunk_memo.plainjson": ("NumpyEncoder",),
     "chunk_memo.tables.convert": ("Converted", "convert_csv_to_parquet"),
     "chunk_memo.tables.dataset": ("Dataset", "Written"),
+    "chunk_memo.tables.export": (
+        "create_results_dataframe",
+        "export_all_formats",
+        "export_results_csv",
+        "export_results_json",
+        "export_results_pickle",
+        "export_summary_statistics",
+        "load_results_json",
+        "load_results_pickle",
+    ),
     "chunk_memo.tables.grids": ("attach_grid_id", "canonicalize_params", "grid_hash"),
     "chunk_memo.tables.queries": (
         "create_connection_and_views",
