@@ -793,7 +793,8 @@ def _file_of(folder: str, rows: Any) -> tuple[str, Any]:
     """Return the path and the bytes of a file; the name tells the bytes, so that the same rows are one file."""
     sink = pa.BufferOutputStream()
     named = [each.name for each in rows.schema if not pa.types.is_null(each.type)]
-    pq.write_table(rows.select(named), sink)
+    # A row of which all stands in the path is a row, and a Parquet file needs a column.
+    pq.write_table(rows.select(named) if named else pa.table({"_row": pa.nulls(rows.num_rows, pa.int8())}), sink)
     data = sink.getvalue()
     name = f"{xxh3_128_hexdigest(data)}.parquet"
     return f"{folder}/{name}" if folder else name, data
