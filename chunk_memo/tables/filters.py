@@ -86,7 +86,8 @@ def checked_select(sql: str) -> str:
         ...
     chunk_memo.errors.QueryError: 'SELECT 1; DROP TABLE seeds' holds 2 statements; ...
     """
-    if not isinstance(sql, str):
+    given: Any = sql
+    if not isinstance(given, str) or any("\ud800" <= char <= "\udfff" for char in given):
         raise QueryError(f"a query must be a text, got {sql!r:.200}; {_WAY_OUT}")
     try:
         found = duckdb.extract_statements(sql)
