@@ -10,13 +10,13 @@ import csv
 import dataclasses
 import decimal
 import fractions
-import io
 import json
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -405,15 +405,17 @@ def export_results_csv(
     columns |= dict.fromkeys(name for row in rows for name in row)
     names = sorted(columns)
     guard = _guarded if quote_formulas else str
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    lines: list[str] = []
+    # With another line terminator the module would leave a lone carriage return in a cell unquoted.
+    target = SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
+    writer = csv.writer(target, lineterminator="\r\n")
     if names:
         writer.writerow(map(guard, names))
         for number, row in enumerate(rows):
             writer.writerow(
                 _cell(row[name], guard, f"results[{number}][{name!r}]") if name in row else "" for name in names
             )
-    return _write(output_path, text.getvalue().encode(encoding, "backslashreplace"))
+    return _write(output_path, "".join(lines).encode(encoding, "backslashreplace"))
 
 
 def _cell(value: Any, guard: Callable[[str], str], where: str) -> str:
