@@ -176,6 +176,11 @@ class Column:
         return _objects(values)
 
     @property
+    def nbytes(self) -> int:
+        """Number of bytes of the arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    @property
     def note(self) -> Note | None:
         """What is known of the column of a DataFrame that its values do not say."""
         note: Note | None = self.tree.get("frame") if self.tree else None
@@ -803,6 +808,16 @@ class _Outputs:
         self._have[where] = 0
         return self._have > 0
 
+    def rows(self, coords: Callable[[IntArray | None], Mapping[str, list[Any]]]) -> Column:
+        """Return the outputs with a row for each point: undecoded, or as objects where some are decoded."""
+        if self._decoded is None:
+            arrays = {name: _rows(each.result(), self._shape) for name, each in self._arrays.items()}
+            return Column("list", self._tree, arrays, True)
+        out, together = self._decoded.reshape(-1).copy(), np.flatnonzero(self._have.reshape(-1) == 1)
+        if len(together):
+            out[together] = _objects(self._decode(coords(together), len(together), together))
+        return Column("objects", None, {"": out}, True)
+
     def empty(self, shape: tuple[int, ...]) -> _Outputs:
         """Return a column of another shape, without outputs."""
         return _Outputs(shape)
@@ -1041,6 +1056,23 @@ class Collector:
             return values[""] if array is None else array.reshape(*self._shape, *array.shape[1:])
         return values[""]
 
+    def columns(self) -> dict[Any, Column]:
+        """Return the outputs as they came, column by column, for those who make something else of them.
+
+        Returns
+        -------
+        dict of object to Column
+            For each column a row for each point of the request, row-major; the one of a point that is not
+            there holds anything. Of opaque outputs, which have no rows, nothing.
+        """
+        found = {}
+        for name, target in self._columns.items():
+            if isinstance(target, _Arrays):
+                found[name] = Column("array", None, {"": _rows(target.result(), self._shape)}, True)
+            else:
+                found[name] = target.rows(self._coords)
+        return found
+
     def _opaque_entries(self) -> list[Any]:
         """Return the entries in grid order, and one marker for each call that failed."""
         entries = {rank: list(found) for rank, found in self._opaque.items()}
@@ -1089,6 +1121,11 @@ class Collector:
 
     def _coords(self, points: IntArray | None) -> PointCoords:
         return PointCoords(self._selection.order, self._selection.values, points)
+
+
+def _rows(values: Array, shape: tuple[int, ...]) -> Array:
+    """Return a column in the request's shape as one row per point."""
+    return values.reshape(math.prod(shape), *values.shape[len(shape) :])
 
 
 def single_result(kind: str, outputs: Mapping[Any, Any], axes: int) -> Any:

@@ -91,3 +91,16 @@ def test_the_logged_experiment_tells_the_truth(tmp_path: Path, run_program: Call
     ] == printed
     layout = {path.relative_to(tmp_path / "results" / "killed").parts[0] for path in tmp_path.rglob("killed*.*")}
     assert {"logs", "checkpoints", "killed.json", "killed.csv", "killed.pkl", "killed_summary.json"} == layout
+
+
+def test_the_central_database_is_filled_by_parallel_workers(
+    tmp_path: Path, run_program: Callable[[Path], str]
+) -> None:
+    """Ten simulations are run, recorded once and compared; a second run finds all of them recorded."""
+    program = copy_of("central_database.py", tmp_path)
+    first, second = run_program(program), run_program(program)
+    assert "10 simulations run, 0 were recorded before" in first
+    assert "0 simulations run, 10 were recorded before" in second
+    compared = [printed.partition("size of the herds")[2] for printed in (first, second)]
+    assert compared[0] == compared[1]
+    assert "growth_0.40_herd_60" in compared[0]

@@ -595,7 +595,7 @@ class CheckpointManager:
             {"title": self.experiment_name},
             self.compression,
         )
-        files.replace(path, chunkfile.image(content), self.durability, label=f"{os.getpid()}-{_HOST}-")
+        files.save(path, chunkfile.image(content), self.durability, label=f"{os.getpid()}-{_HOST}-")
 
     def _next_id(self) -> str:
         taken = [int(name[5:]) for name in self._ids() if name.startswith("ckpt_")]
@@ -667,7 +667,7 @@ class CheckpointManager:
         }
         text = json.dumps(index, indent=2) + "\n"
         label = f"{os.getpid()}-{_HOST}-"
-        files.replace(self.index_path, [text.encode("ascii")], files.Durability.FAST, label=label)
+        files.save(self.index_path, [text.encode("ascii")], files.Durability.FAST, label=label)
 
     @property
     def index_path(self) -> Path:

@@ -315,7 +315,7 @@ def _write_json(document: Mapping[str, Any], output_path: _PathLike, pretty: boo
 
 def _write(output_path: _PathLike, data: bytes) -> Path:
     path = Path(output_path)
-    files.replace(path, [data])
+    files.save(path, [data])
     return path
 
 
