@@ -185,7 +185,7 @@ def test_the_last_good_one_is_never_removed(tmp_path: Path, monkeypatch: pytest.
     """Where what was written since cannot be read back, nothing that can be is removed."""
     manager = CheckpointManager(tmp_path, "exp", keep_last_n=2)
     manager.save_checkpoint({"i": 0, "x": np.arange(20000)}, 0)
-    real = files.replace
+    real = files.save
 
     def rotten(target: Any, buffers: Any, *arguments: Any, **options: Any) -> None:
         data = bytearray(b"".join(buffers))
@@ -194,7 +194,7 @@ def test_the_last_good_one_is_never_removed(tmp_path: Path, monkeypatch: pytest.
         real(target, [data], *arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "replace", rotten)
+        patch.setattr(files, "save", rotten)
         for iteration in range(1, 6):
             manager.save_checkpoint({"i": iteration, "x": np.arange(20000)}, iteration)
     assert 0 in [info.iteration for info in manager.infos()]

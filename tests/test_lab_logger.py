@@ -314,7 +314,7 @@ def test_the_command_analyzes_a_log(tmp_path: Path) -> None:
 
 
 def test_the_room_is_lazy() -> None:
-    """Importing it loads neither NumPy nor h5py; its names are listed and sorted; a wrong one is an error."""
+    """Importing it loads neither NumPy nor h5py; its names are listed; a wrong one is an error."""
     program = (
         "import sys, chunk_memo.lab, chunk_memo.tables; print({'numpy', 'h5py', 'pandas'} & set(sys.modules))"
     )
