@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from chunk_memo.parallel import run_parallel
     from chunk_memo.plan import Plan
     from chunk_memo.protocol import CacheProtocol, RunnerContext
+    from chunk_memo.results import SweepResult
     from chunk_memo.runners import (
         Diagnostics,
         run,
@@ -235,6 +236,7 @@ _HOMES = {
         "CacheProtocol",
         "RunnerContext",
     ),
+    "chunk_memo.results": ("SweepResult",),
     "chunk_memo.runners": (
         "Diagnostics",
         "run",

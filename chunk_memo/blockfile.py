@@ -178,6 +178,7 @@ class BlockWriter:
         self._attributes = {"title": title} if title else {}
         self._axes: dict[bytes, _Axis] = {}
         self._ahead = 1
+        self._most_ahead = _MOST_BINS_AT_ONCE
         self._presses: dict[tuple[Any, ...], chunkfile.Press] = {}
 
     def image(
@@ -260,14 +261,17 @@ class BlockWriter:
     def _encode_bins(self, table: AxisBins, number: int) -> None:
         """Encode the values of a bin and of some that follow; the more, the more often they were wanted."""
         stop = min(number + self._ahead, len(table))
-        self._ahead = min(2 * self._ahead, _MOST_BINS_AT_ONCE)
+        self._ahead = min(2 * self._ahead, self._most_ahead)
         groups = [table.values_of(number)]
         room = _MOST_VALUES_AT_ONCE - len(groups[0])
         while room > 0 and number + len(groups) < stop:
             groups.append(table.values_of(number + len(groups)))
             room -= len(groups[-1])
-        for following, axis in enumerate(_axes(groups)):
+        axes = list(_axes(groups))
+        for following, axis in enumerate(axes):
             self._axes[table.digests(number + following)[0]] = axis
+        if len(axes) < len(groups):  # values of no common form, which are encoded bin by bin
+            self._ahead = self._most_ahead = 1
 
 
 def _axes(groups: Sequence[list[Any]]) -> Iterator[_Axis]:

@@ -244,6 +244,28 @@ class ChunkStore:
         twin._prefix = self._prefix_of(generation)
         return twin
 
+    def inside(self, name: str) -> ChunkStore:
+        """Return chunks of another grid that belong to this cache, in a folder inside its own.
+
+        Parameters
+        ----------
+        name : str
+            The folder's name; it enters the names of the chunks.
+
+        Returns
+        -------
+        ChunkStore
+            The chunks, of the first generation.
+        """
+        return ChunkStore(
+            Folder(self.folder.path / name, self.folder.version),
+            f"{self._cache_id}/{name}",
+            Naming({}),
+            allow_pickle=self.allow_pickle,
+            title=self._writer.title,
+            compression=self._writer.compression,
+        )
+
     def __copy__(self) -> ChunkStore:
         """Return another view of the same folder."""
         twin = object.__new__(type(self))

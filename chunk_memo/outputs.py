@@ -912,7 +912,7 @@ class Collector:
         points : ndarray of intp or None
             Row-major positions in the cell; None for all of them.
         markers : object or ndarray of object
-            What stands there: one for all, or one for each point. It tells its ``failure``.
+            What stands there: one for all, or one for each point. It tells its ``failure``, where there was one.
         """
         if self._by_chunk is not None:
             self._of_chunk(rank, cell).fail(rank, cell.alone(), points, markers)
@@ -1112,8 +1112,8 @@ class Collector:
         rows = {n: v.reshape(-1)[left] if isinstance(v, np.ndarray) else v for n, v in values.items()}
         frame = make_frame({n: (v, common_note(self._notes[n])) for n, v in rows.items()})
         if hasattr(frame, "attrs"):
-            found = dict.fromkeys(markers[failed].tolist())
-            frame.attrs["failures"] = [marker.failure.to_dict(as_text=True) for marker in found]
+            known = [marker for marker in dict.fromkeys(markers[failed].tolist()) if hasattr(marker, "failure")]
+            frame.attrs["failures"] = [marker.failure.to_dict(as_text=True) for marker in known]
         return frame
 
     def _finished(self, target: _Arrays | _Outputs) -> Any:
