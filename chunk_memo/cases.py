@@ -102,7 +102,9 @@ class PointList:
             if isinstance(point, Mapping):
                 twice = [name for name in point if name in fixed]
                 if twice:
-                    raise SpecError(f"{twice[0]!r} is given both for all cases and in {point!r:.200}; give it once")
+                    raise SpecError(
+                        f"{twice[0]!r} is given both for all cases and in {point!r:.200}; give it once"
+                    )
                 given = {**fixed, **point}
                 rows += named_points([given], order)
             else:
@@ -706,7 +708,9 @@ def _sobol(count: int, axes: int, seed: int) -> npt.NDArray[np.float64]:
         return np.zeros((count, axes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that a power of two would be balanced
-        units: npt.NDArray[np.float64] = qmc.Sobol(axes, scramble=True, rng=np.random.default_rng(seed)).random(count)
+        units: npt.NDArray[np.float64] = qmc.Sobol(axes, scramble=True, rng=np.random.default_rng(seed)).random(
+            count
+        )
     return units
 
 

@@ -333,7 +333,7 @@ class PointOutputs(Collector):
 
     def add(self, rank: int, cell: Cell, block: Block, points: IntArray | None = None) -> None:
         """Take a block."""
-        self._put_outputs(rank, cell, points, block.outputs(allow_pickle=self._allow_pickle))
+        self._put_outputs(rank, cell, points, block.outputs())
 
     def fail(self, rank: int, cell: Cell, points: IntArray | None, markers: Any) -> None:
         """Take markers in place of outputs."""

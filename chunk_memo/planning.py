@@ -12,7 +12,6 @@ Of a cache with several layers each is surveyed that way, and a point counts whe
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +84,7 @@ def make_plan(
     named = zip(cells.selection.order, cells.axes, strict=True)
     new = [axis.touched(fresh[name]) if name in fresh else np.zeros(len(axis), bool) for name, axis in named]
     stores = [layer.store for layer in layers]
-    nothing = all(store.plain_places and not os.path.exists(store.folder.chunks) for store in stores)
+    nothing = all(store.plain_places and not files.is_there(store.folder.chunks) for store in stores)
     survey = _Survey.of(cells)
     if not nothing and len(layers) == 1:
         survey.look(cells, stores[0])
@@ -309,7 +308,7 @@ def _candidates(cell: Cell, cells: Cells, store: ChunkStore) -> list[tuple[tuple
 
 def _held_of(cell: Cell, refs: Sequence[tuple[tuple[int, ...], ChunkRef]], store: ChunkStore) -> _Flags | None:
     """Tell which points of a cell are stored; None where all are."""
-    if any(os.path.exists(path) for _, ref in refs for path in store.paths(ref)):
+    if any(files.is_there(path) for _, ref in refs for path in store.paths(ref)):
         return None
     covered = np.zeros(cell.points, bool)
     for choice, ref in refs:
@@ -325,7 +324,7 @@ def _parts(store: ChunkStore, ref: ChunkRef) -> list[Part]:
     if not any(files.list_folder(folder) for folder in store.parts_folders(ref)):
         return []
     try:
-        return store.parts(ref)
+        return store.parts(ref, outputs=False)
     except FileNotFoundError:
         return []
 

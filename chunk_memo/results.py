@@ -407,9 +407,7 @@ def name_of(cache: ChunkCache) -> str:
     return name if name.isidentifier() and name not in cache.axis_order else "output"
 
 
-def _variables(
-    output: Any, status: npt.NDArray[np.int8], name: str, taken: Iterable[str]
-) -> dict[str, Variable]:
+def _variables(output: Any, status: npt.NDArray[np.int8], name: str, taken: Iterable[str]) -> dict[str, Variable]:
     """Return what a collector gathered as variables over the request."""
     shape, axes = status.shape, status.ndim
     lacking = status != STORED
@@ -424,7 +422,9 @@ def _variables(
         found = {label: spread(values, lacking) for label, values in rows.items()}
     else:
         there = ~lacking.reshape(-1)
-        outputs = output if there.all() else [entry for entry, is_there in zip(output, there, strict=True) if is_there]
+        outputs = (
+            output if there.all() else [entry for entry, is_there in zip(output, there, strict=True) if is_there]
+        )
         found = {label: spread(values, lacking) for label, values in variables_of(outputs, name).items()}
     found = {key: values for key, values in found.items() if not _repeats_axis(key, taken)}
     return {key: Variable(key, values, axes) for key, values in found.items()}
@@ -724,7 +724,9 @@ class SweepResult:
             dim, values = self._coord(name)
             found = _places(name, values, label, nearest=method == "nearest")
             if dim in indices:
-                raise SpecError(f"{name!r} runs along {dim!r}, as another axis named does; select them one by one")
+                raise SpecError(
+                    f"{name!r} runs along {dim!r}, as another axis named does; select them one by one"
+                )
             indices[dim] = found
         return self.isel(**indices)
 

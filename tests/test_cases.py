@@ -131,9 +131,10 @@ def test_each_point_is_executed_once(wishes: list[Any], kind: str, vectorize: bo
             assert 0 == result.plan().executed_points
             stored |= fresh
             found = result.to_numpy()
-            flat = {name: array.reshape(len(asked), *array.shape[len(result.dims) :]) for name, array in (
-                found.items() if isinstance(found, dict) else [("", found)]
-            )}
+            flat = {
+                name: array.reshape(len(asked), *array.shape[len(result.dims) :])
+                for name, array in (found.items() if isinstance(found, dict) else [("", found)])
+            }
             for number, (x, y) in enumerate(asked):
                 expected = output_of(kind, x, y)
                 if isinstance(expected, dict):
@@ -243,7 +244,9 @@ def test_another_process_finds_them(tmp_path: Path) -> None:
 def test_caches_that_were_copied_together(tmp_path: Path) -> None:
     """Points copied in from another root with the same identity are simply there."""
     calls: list[tuple[str, str]] = []
-    functions = [memo_in(tmp_path / name).cache(version="1")(sweep_function("list", calls, False)) for name in "ab"]
+    functions = [
+        memo_in(tmp_path / name).cache(version="1")(sweep_function("list", calls, False)) for name in "ab"
+    ]
     one = functions[0].cases([(0, "u"), (7.5, "v")])
     two = functions[1].cases([(1, "u"), (7.5, "v")])
     shutil.copytree(one.cache.path, two.cache.path, dirs_exist_ok=True)

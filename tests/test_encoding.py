@@ -925,15 +925,17 @@ def test_only_what_must_be_is_pickled() -> None:
     """Pickles lie beside native columns, and the tree says where and of what type."""
     encoded = encode([{"x": 1.0, "f": print}, {"x": 2.0, "f": len}], allow_pickle=True)
     (part,) = pickled_parts(through_json(encoded.tree))
-    assert PickledPart("f", ("builtins:builtin_function_or_method",)) == part
+    assert PickledPart("f", ("builtins:builtin_function_or_method",), "f.lengths", "f.signature") == part
+    assert not encoded.arrays["f.signature"].any()
     assert [1.0, 2.0] == encoded.arrays["x"].tolist()
     assert () == pickled_parts(encode([{"x": 1.0}], allow_pickle=True).tree)
 
 
 def test_what_cannot_even_be_pickled_is_named() -> None:
-    """An error of pickle itself says which type it was."""
-    with pytest.raises(EncodingError, match="function"):
-        encode([lambda: 0], allow_pickle=True)
+    """An error of pickle itself says which value it was, of which type, and where."""
+    fitting = {"model": [print]}
+    with pytest.raises(EncodingError, match=r"output\[1\]\['model'\]\[0\].*builtins:function.*register_encoding"):
+        encode([fitting, {"model": [lambda: 0]}], allow_pickle=True)
 
 
 def test_a_pickle_that_cannot_be_loaded_is_no_damage() -> None:

@@ -77,3 +77,16 @@ def walk(tmp_path_factory: pytest.TempPathFactory, run_program: Callable[[Path],
     """Return what the basic example prints, part by part, each from its headline on."""
     printed = run_program(copy_of("basic.py", tmp_path_factory.mktemp("walk")))
     return printed.split("\n--- ")[1:]
+
+
+def test_the_central_database_is_filled_by_parallel_workers(
+    tmp_path: Path, run_program: Callable[[Path], str]
+) -> None:
+    """Ten simulations are run, recorded once and compared; a second run finds all of them recorded."""
+    program = copy_of("central_database.py", tmp_path)
+    first, second = run_program(program), run_program(program)
+    assert "10 simulations run, 0 were recorded before" in first
+    assert "0 simulations run, 10 were recorded before" in second
+    compared = [printed.partition("size of the herds")[2] for printed in (first, second)]
+    assert compared[0] == compared[1]
+    assert "growth_0.40_herd_60" in compared[0]

@@ -73,7 +73,9 @@ def dataset(
         The Dataset.
     """
     if chunks is not None and lazy is False:
-        raise SpecError("lazy=False reads everything at once, which chunks= is there to avoid; leave one of them out")
+        raise SpecError(
+            "lazy=False reads everything at once, which chunks= is there to avoid; leave one of them out"
+        )
     sample = forms_of(result.design) if lazy is not False else {}
     if lazy is None:
         lazy = chunks is not None or _bytes_of(sample, result.points) > _SMALL
@@ -82,7 +84,10 @@ def dataset(
         return made if chunks is None else _in_blocks(made, result, chunks)
     read = result.read()
     variables = {
-        name: (_names(result, name, each.trailing, dims), filled(each.values).reshape((*result.shape, *each.trailing)))
+        name: (
+            _names(result, name, each.trailing, dims),
+            filled(each.values).reshape((*result.shape, *each.trailing)),
+        )
         for name, each in read.variables.items()
     }
     states = read.status.reshape(result.shape)
@@ -169,7 +174,10 @@ def _attribute(value: Any) -> Any:
 
 
 def _names(
-    result: SweepResult, name: str, trailing: tuple[int, ...], dims: Mapping[str, Sequence[str]] | Sequence[str] | None
+    result: SweepResult,
+    name: str,
+    trailing: tuple[int, ...],
+    dims: Mapping[str, Sequence[str]] | Sequence[str] | None,
 ) -> tuple[str, ...]:
     """Return the dimensions of a variable: those of the points, then those of one output."""
     own = result.cache.metadata.get("dims") if dims is None else dims
@@ -191,7 +199,8 @@ def _names(
 
 def _bytes_of(sample: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], points: int) -> int:
     sizes = (
-        (_OBJECT if dtype.hasobject else dtype.itemsize) * math.prod(trailing) for dtype, trailing in sample.values()
+        (_OBJECT if dtype.hasobject else dtype.itemsize) * math.prod(trailing)
+        for dtype, trailing in sample.values()
     )
     return points * sum(sizes)
 

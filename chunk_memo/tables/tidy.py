@@ -256,30 +256,67 @@ class Tidy:
 
     # --- boxes ---------------------------------------------------------------------------------------------
 
-    def boxes(self, points: int = _BOX_POINTS) -> Iterator[Box]:
+    def boxes(self, points: int = _BOX_POINTS, wanted: _Flags | None = None) -> Iterator[Box]:
         """Cut what is stored into boxes of whole chunks.
 
         Parameters
         ----------
         points : int, default 131072
             About so many points lie in each; a chunk that has more is a box of its own.
+        wanted : ndarray of bool, optional
+            For each chunk, in grid order, whether it is wanted; a box may hold others, too.
 
         Yields
         ------
         Box
             Chunks of which something is stored, or all of them where missing points are marked.
         """
-        plan = self.cache.plan(self.selection)
-        cells = plan.cells
-        states = plan.states
-        if cells.ranking is not None:  # in grid order again
-            states = np.empty_like(states)
-            states[cells.ranking] = plan.states
-        shaped = states.reshape(cells.shape)
-        there = np.ones_like(shaped, bool) if self.marks else np.isin(shaped, (STORED, PARTIAL))
+        cells, states = self.stored
+        there = np.ones_like(states, bool) if self.marks else np.isin(states, (STORED, PARTIAL))
+        if wanted is not None:
+            there &= wanted.reshape(states.shape)
         for ranges in _boxes(cells, there, points):
-            where = tuple(slice(*each) for each in ranges)
-            yield Box(ranges, _part(self.selection, cells, ranges), tuple(shaped[where].reshape(-1).tolist()))
+            yield self.box(ranges)
+
+    def box(self, ranges: tuple[tuple[int, int], ...]) -> Box:
+        """Return the box of some groups of values along each axis.
+
+        Parameters
+        ----------
+        ranges : tuple of tuple of int
+            For each axis the first group, and the one behind the last.
+
+        Returns
+        -------
+        Box
+            The box.
+        """
+        cells, states = self.stored
+        where = tuple(slice(*each) for each in ranges)
+        inside = tuple(states[where].reshape(-1).tolist())
+        return Box(ranges, _part(self.selection, cells, ranges), inside)
+
+    @property
+    def stored(self) -> tuple[Cells, npt.NDArray[np.uint8]]:
+        """The chunks, and the state of each in an array of their shape; as they were when first asked for."""
+        return self._plan[:2]
+
+    @property
+    def held(self) -> IntArray:
+        """For each chunk, in grid order, the number of points stored."""
+        return self._plan[2]
+
+    @cached_property
+    def _plan(self) -> tuple[Cells, npt.NDArray[np.uint8], IntArray]:
+        plan = self.cache.plan(self.selection)
+        cells, states, missing = plan.cells, plan.states, plan.missing
+        if cells.ranking is not None:  # in grid order again
+            states, missing = np.empty_like(states), np.empty_like(missing)
+            states[cells.ranking], missing[cells.ranking] = plan.states, plan.missing
+        points = np.ones(1, np.intp)
+        for axis in cells.axes:
+            points = np.multiply.outer(points, axis.lengths).reshape(-1)
+        return cells, states.reshape(cells.shape), points - missing
 
     # --- rows ----------------------------------------------------------------------------------------------
 
@@ -323,6 +360,24 @@ class Tidy:
             made.append(cast(column, field.type, field.name))
         return pa.RecordBatch.from_arrays(made, schema=chosen) if made else _empty_rows(count)
 
+    def coordinates(self, box: Box) -> Any:
+        """Return params and axes of the points of a box, stored or not; nothing is read.
+
+        Parameters
+        ----------
+        box : Box
+            One of :meth:`boxes`.
+
+        Returns
+        -------
+        pyarrow.Table
+            A row for each point.
+        """
+        count = box.selection.points
+        made = {name: pa.repeat(column[0], count) for name, column in self.params.items()}
+        made.update({name: self._axis(name, box.selection, None) for name in box.selection.order})
+        return pa.table(made)
+
     def _stored(self, selection: Selection) -> tuple[_Flags, dict[str, Any]]:
         """Return which points of a request are stored, and the columns of outputs with a row for each point."""
         collector = self.cache.collector(selection, by_chunk=False)
@@ -356,10 +411,16 @@ class Tidy:
         number = selection.order.index(name)
         places = {key: at for at, key in enumerate(self.selection.keys[number])}
         along = np.fromiter(map(places.__getitem__, selection.keys[number]), np.int64)
-        inner = math.prod(selection.shape[number + 1 :])
-        outer = math.prod(selection.shape[:number])
-        indices = np.tile(np.repeat(along, inner), outer)
-        return self.axes[number].take(pa.array(indices if rows is None else indices[rows]))
+        column = self.axes[number]
+        plain = (
+            pa.types.is_primitive(column.type) and not column.null_count and not pa.types.is_boolean(column.type)
+        )
+        values = column.to_numpy()[along] if plain else along
+        lengths = [1] * len(selection.shape)
+        lengths[number] = len(values)
+        spread = np.broadcast_to(values.reshape(lengths), selection.shape).reshape(-1)
+        spread = spread if rows is None else spread[rows]
+        return pa.array(spread, column.type) if plain else column.take(pa.array(spread))
 
     def _states(self, selection: Selection, there: _Flags) -> Any:
         failed = self._failed
@@ -397,6 +458,7 @@ class Tidy:
         pyarrow.RecordBatch
             The rows of one box.
         """
+        vars(self).pop("_plan", None)  # what is stored by now
         for box in self.boxes():
             batch = self.read(box, columns)
             if batch.num_rows:
