@@ -67,6 +67,9 @@ _METADATA = (
     "created_at",
 )
 
+_MANY_NAMES = 1 << 20
+"""A limit above this many names does not keep a folder from being listed as a whole."""
+
 _TRIES = 3
 """How often layouts are listed again when one vanished, as it does when others are united."""
 
@@ -339,6 +342,8 @@ def _parsed(data: bytes, subject: str) -> tuple[str, Layout]:
 
 def _names(folder: str, limit: int) -> list[str]:
     """List the names in a folder, of more than `limit` one more than that."""
+    if limit > _MANY_NAMES:  # a third of the time, and no limit is reached
+        return files.list_folder(folder)
     try:
         with os.scandir(folder) as entries:
             return [entry.name for entry in itertools.islice(entries, min(limit + 1, sys.maxsize))]
@@ -694,8 +699,10 @@ class Folder:
             Whether these are all: no files are spread over folders.
         """
         listed = files.list_folder(f"{self._text}/chunks")
-        names = {name.rpartition(".")[0] for name in listed if name.endswith((".h5", ".parts"))}
-        return names, not any(len(name) == 2 for name in listed)
+        names = {name[:-3] for name in listed if name[-3:] == ".h5"}
+        if len(names) < len(listed):
+            names.update([name[:-6] for name in listed if name[-6:] == ".parts"])
+        return names, 2 not in set(map(len, listed))
 
     def stored(self, limit: int | None) -> tuple[set[str], set[str]] | None:
         """List the chunks of which something is stored, wherever it lies in ``chunks/``.
@@ -720,10 +727,10 @@ class Folder:
             left -= len(names)
             if left < 0:
                 return None
-            for name in names:
-                if name.endswith(".h5"):
-                    complete.add(name[:-3])
-                elif name.endswith(".parts"):
+            whole = [name[:-3] for name in names if name[-3:] == ".h5"]
+            complete.update(whole)
+            for name in names if len(whole) < len(names) else ():
+                if name.endswith(".parts"):
                     parts.add(name[:-6])
                 elif len(name) == 2:
                     folders.append(f"{folder}{name}/")
