@@ -59,7 +59,7 @@ _LABEL_BYTES = 64
 """Longest text that stands for an axis value."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # never changed; freezing would double what making one costs
 class ChunkRef:
     """A chunk by its bins, as one reader sees it."""
 

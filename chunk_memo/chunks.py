@@ -60,6 +60,9 @@ __all__ = ["MOST_PARTS", "ChunkRef", "ChunkStore", "Naming", "Part", "Written"]
 _MOST_PRODUCTS = 64
 """Up to this many possible chunks per file it is quicker to name them all than to read the files."""
 
+_MOST_KEPT = 8192
+"""Up to this many names are kept from a look for files without a layout to the read that follows it."""
+
 MOST_PARTS = 8
 """A writer that finds this many parts of a chunk, its own included, writes their union."""
 
@@ -173,6 +176,20 @@ def _store_alone(
     return store.of_generation(generation) if generation else store
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Whole:
+    """The names and identities of all products of some bins, by their numbers."""
+
+    bins: Bins
+    """The table that the numbers refer to."""
+    order: tuple[str, ...]
+    """Names of the axes."""
+    names: npt.NDArray[np.object_]
+    """The names, one dimension for each axis."""
+    identities: npt.NDArray[np.uint8]
+    """The identities, with one dimension more."""
+
+
 class ChunkStore:
     """The chunks of one cache.
 
@@ -220,9 +237,11 @@ class ChunkStore:
         self._signer = signer if allow_pickle else None
         self._writer = BlockWriter(title, compression, self._signer)
         self._prefix = canonical_bytes((cache_id, folder.version))
-        self._axis_bytes: dict[str, bytes] = {}
+        self._turns: dict[tuple[str, ...], list[tuple[int, bytes]]] = {}
         self._told: set[tuple[str, files.FileId | None]] = set()
         self._named: set[str] = set()
+        self._named_all = False
+        self._whole: _Whole | None = None
         self._stamp: int | None = None
         folder.rebuild = self.orphans
 
@@ -242,6 +261,7 @@ class ChunkStore:
         twin = copy.copy(self)
         twin.generation = generation
         twin._prefix = self._prefix_of(generation)
+        twin._whole = None
         return twin
 
     def inside(self, name: str) -> ChunkStore:
@@ -339,20 +359,17 @@ class ChunkStore:
         ChunkRef
             The chunk.
         """
-        named, identity, sizes = [self._prefix], [self._prefix], []
-        by_axis = dict(zip(order, numbers, strict=True))
-        for axis in sorted(by_axis):
-            first, second = bins.of(axis).digests(by_axis[axis])
-            text = self._axis_text(axis)
+        tables = [bins.of(axis) for axis in order]
+        named, identity = [self._prefix], [self._prefix]
+        for place, text in self._by_name(order):
+            first, second = tables[place].digests(numbers[place])
             named += (text, first)
             identity += (text, first, second)
-        for axis, number in by_axis.items():
-            sizes.append(bins.of(axis).size(number))
-        name = digest_of_bytes(b"".join(named)).hex()
-        ref = ChunkRef(order, numbers, tuple(sizes), name, b"".join(identity), bins)
+        sizes = tuple([table.size(number) for table, number in zip(tables, numbers, strict=True)])
+        ref = ChunkRef(order, numbers, sizes, digest_of_bytes(b"".join(named)).hex(), b"".join(identity), bins)
         if self._naming.chunk_hash_fn is None:
             return ref
-        own = self._naming.name(self.key(ref), self.folder.version, name)
+        own = self._naming.name(self.key(ref), self.folder.version, ref.name)
         return replace(ref, name=own + self._mark)
 
     @property
@@ -381,10 +398,22 @@ class ChunkStore:
         identities : ndarray of uint8, shape (len(names), bytes)
             Canonical identities, one in each row.
         """
+        whole = self._whole
+        if whole is not None and whole.bins is bins and whole.order == order:
+            chosen = [np.asarray(along, np.intp) for along in numbers]
+            if all([bool((along < n).all()) for along, n in zip(chosen, whole.names.shape, strict=True)]):
+                where = np.ix_(*chosen)
+                identities = whole.identities[where]
+                return whole.names[where].reshape(-1).tolist(), identities.reshape(-1, identities.shape[-1])
+        return self._named_anew(order, numbers, bins)
+
+    def _named_anew(
+        self, order: tuple[str, ...], numbers: Sequence[Sequence[int]], bins: Bins
+    ) -> tuple[list[str], npt.NDArray[np.uint8]]:
         shape = [len(chosen) for chosen in numbers]
         columns = [np.frombuffer(self._prefix, np.uint8)]
-        for axis in sorted(range(len(order)), key=order.__getitem__):
-            text, table = self._axis_text(order[axis]), bins.of(order[axis])
+        for axis, text in self._by_name(order):
+            table = bins.of(order[axis])
             whole = b"".join([part for n in numbers[axis] for part in (text, *table.digests(n))])
             around = [1] * len(shape)
             around[axis] = shape[axis]
@@ -396,8 +425,24 @@ class ChunkStore:
         names = chunk_names(self._prefix, order, [np.asarray(chosen, np.intp) for chosen in numbers], bins)
         return names, identities.reshape(len(names), -1)
 
-    def _axis_text(self, axis: str) -> bytes:
-        return self._axis_bytes.get(axis) or self._axis_bytes.setdefault(axis, canonical_bytes(axis))
+    def _name_whole(self, order: tuple[str, ...], tables: Sequence[AxisBins]) -> list[str]:
+        """Return the names of all products of known bins, and keep them for whoever reads some of them next."""
+        bins, shape = self.folder.bins, tuple(map(len, tables))
+        if not all(shape):
+            return []
+        names, identities = self._named_anew(order, [range(count) for count in shape], bins)
+        if order and 0 < len(names) <= _MOST_KEPT:
+            by_bins = np.array(names, object).reshape(shape)
+            self._whole = _Whole(bins, order, by_bins, identities.reshape(*shape, -1))
+        return names
+
+    def _by_name(self, order: tuple[str, ...]) -> list[tuple[int, bytes]]:
+        """Return the places of axes in the order in which names have them, each with its canonical bytes."""
+        found = self._turns.get(order)
+        if found is None:
+            turn = sorted(range(len(order)), key=order.__getitem__)
+            found = self._turns[order] = [(place, canonical_bytes(order[place])) for place in turn]
+        return found
 
     @property
     def plain(self) -> bool:
@@ -730,13 +775,15 @@ class ChunkStore:
         Returns
         -------
         set of str or None
-            The names of all chunks of which something is stored, for whoever reads at once; None where no
-            listing was made that tells.
+            The names of all chunks of which something is stored, perhaps with others, for whoever reads at
+            once; None where that is not known.
         """
         stamp = self.folder.stamp()
-        if stamp is None or stamp == self._stamp or self._naming.path_fn is not None:
+        if stamp is None or self._naming.path_fn is not None:
             return None
-        names, complete = self.folder.flat_names()
+        if stamp == self._stamp:
+            return self._named if self._named_all else None
+        names, self._named_all = self.folder.flat_names()
         unnamed = names - self._named
         if unnamed:
             tables = [self.folder.bins.of(axis) for axis in order]
@@ -749,7 +796,7 @@ class ChunkStore:
                 self.folder.commit_if_possible(layout)
         self._named |= names - unread
         self._stamp = None if unread else stamp
-        return names if complete else None
+        return names if self._named_all else None
 
     def _possible_names(self, order: tuple[str, ...], tables: Sequence[AxisBins]) -> set[str]:
         """Return the names of all products of known bins."""
@@ -758,8 +805,7 @@ class ChunkStore:
         for generation in range(self.folder.records.generation + 1):
             store = self.of_generation(generation)
             if self._naming.chunk_hash_fn is None:
-                whole = [np.arange(len(table)) for table in tables]
-                names.update(chunk_names(store.prefix, order, whole, bins))
+                names.update((self if store.prefix == self.prefix else store)._name_whole(order, tables))
             else:
                 products = itertools.product(*(range(len(table)) for table in tables))
                 names.update(store.ref(order, product, bins).name for product in products)

