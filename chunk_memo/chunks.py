@@ -32,6 +32,7 @@ from chunk_memo.blockfile import (
     BlockWriter,
     ChunkRef,
     axis_values,
+    check_manifest,
     read_complete,
     read_part,
     same_outputs,
@@ -629,7 +630,9 @@ class ChunkStore:
         moved = None
         if seen is not None and not self.folder.read_only:
             folder = self.folder.path / "quarantine"
-            moved = files.quarantine(Path(path), folder, seen, lambda found: self._is_intact(found, ref))
+            moved = files.quarantine(
+                Path(path), folder, seen, lambda found: self._is_intact(found, ref, decoded=True)
+            )
         if moved is None and (path, seen) in self._told:
             return
         self._told.add((path, seen))
@@ -640,14 +643,47 @@ class ChunkStore:
             stacklevel=2,
         )
 
-    def _is_intact(self, path: str | Path, ref: ChunkRef) -> bool:
-        """Tell whether every byte of a file is right, and of that chunk."""
+    def _is_intact(self, path: str | Path, ref: ChunkRef, *, decoded: bool = False) -> bool:
+        """Tell whether every byte of a file is right, and of that chunk, and whether all of it can be decoded."""
         try:
             chunkfile.verify(path, max_bytes=self.max_bytes)
             with self.opened(path) as chunk:
+                check_manifest(chunk)
+                if decoded and chunk.identity == ref.identity:
+                    self._decode(ref, chunk)
                 return chunk.identity == ref.identity
         except (ChunkMemoError, FileNotFoundError, NotADirectoryError):
             return False
+
+    def _decode(self, ref: ChunkRef, chunk: chunkfile.Chunk) -> None:
+        """Make every output of a file; what this program lacks for it, or may not load, is no fault."""
+        try:
+            self.everything(ref, chunk)[0].outputs()
+        except EncodingError:
+            pass
+
+    def weed(self, path: str | os.PathLike[str], ref: ChunkRef) -> bool:
+        """Set a file aside that is whole, and of which some output cannot be made; tell whether it is one.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        ref : ChunkRef
+            The chunk that it belongs to.
+
+        Returns
+        -------
+        bool
+            Whether there is such a fault.
+        """
+        with self.opened(path) as chunk:
+            try:
+                self._decode(ref, chunk)
+            except ChunkFormatError as error:
+                self._set_aside(os.fspath(path), ref, chunk.file_id, str(error))
+                return True
+        return False
 
     def block(self, ref: ChunkRef, chunk: chunkfile.Chunk, positions: Sequence[IntArray] | None) -> Block | None:
         """Return outputs of a complete file.

@@ -433,6 +433,20 @@ class Engine:
         raised.diagnostics = self.diagnostics
         return raised
 
+    def start_again(self) -> None:
+        """Forget what was counted of a first attempt, but for the work that was done in it."""
+        kept = {
+            name: getattr(self.diagnostics, name)
+            for name in (
+                "executed_chunks",
+                "executed_points",
+                "bytes_written",
+                "execute_seconds",
+                "write_seconds",
+            )
+        }
+        self.diagnostics = Diagnostics(**kept)
+
     def flushed(self, syncer: Syncer, *, due: bool = False) -> None:
         """Put files on disk, and take note of what cannot be.
 
