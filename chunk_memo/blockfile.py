@@ -39,7 +39,15 @@ from chunk_memo.grid import AxisBins, Bins, IntArray
 from chunk_memo.identity import from_jsonable, to_jsonable
 from chunk_memo.outputs import Block, Column, PointCoords
 
-__all__ = ["BlockWriter", "ChunkRef", "axis_values", "read_complete", "read_part", "signed_by"]
+__all__ = [
+    "BlockWriter",
+    "ChunkRef",
+    "axis_values",
+    "read_complete",
+    "read_part",
+    "same_outputs",
+    "signed_by",
+]
 
 _Array = npt.NDArray[Any]
 
@@ -562,6 +570,48 @@ def read_part(
     return points, rows.block_of_part(points)
 
 
+def same_outputs(ref: ChunkRef, chunk: chunkfile.Chunk, block: Block) -> bool:
+    """Tell whether a file holds the outputs of a block, as far as that can be told; all of it is checked.
+
+    When they were computed, how long that took and how they are compressed do not count. Two pickles of one
+    object may differ, so those are not compared.
+
+    Parameters
+    ----------
+    ref : ChunkRef
+        The chunk.
+    chunk : Chunk
+        The opened file: a complete chunk, or a part with the block's points.
+    block : Block
+        The outputs, row-major in the reader's axis order.
+
+    Returns
+    -------
+    bool
+        False where some output differs.
+
+    Raises
+    ------
+    ChunkFormatError
+        Where the file is damaged.
+    """
+    return _Rows(ref, chunk, None, None).holds(block)
+
+
+def _same_values(a: _Array, b: _Array) -> bool:
+    """Whether two arrays hold the same values: all NaNs are one, padding does not count, nor does width."""
+    if a.shape != b.shape or a.dtype.kind != b.dtype.kind:
+        return False
+    if a.dtype.names is not None and a.dtype.names == b.dtype.names:
+        return all(_same_values(a[name], b[name]) for name in a.dtype.names)
+    if a.dtype == b.dtype and a.tobytes() == b.tobytes():
+        return True
+    return a.dtype.kind in "iufcS" and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
+_KINDS_ALIKE = ({"list", "point"}, {"grid", "flat"})
+
+
 class _Rows:
     """Rows of a file, in the reader's axis order."""
 
@@ -652,6 +702,23 @@ class _Rows:
                 column = Column("objects", tree, {"": objects}, True)
             columns[from_jsonable(name)] = column
         return Block(kind, len(points), columns, coords)
+
+    def holds(self, block: Block) -> bool:
+        """Tell whether the outputs are those of a block, as far as that can be told."""
+        constant = self._chunk.constant
+        kinds, names = {constant["kind"], block.kind}, []
+        same = len(kinds) == 1 or kinds in _KINDS_ALIKE
+        for name, _, tree, pointwise, where in constant["columns"]:
+            names.append(from_jsonable(name))
+            arrays, own = self._arrays(where), block.columns.get(names[-1])
+            comparable = self._straight or (pointwise and constant["part"] is None)
+            if own is None or own.form == "objects" or not comparable or pickled_parts(tree):
+                continue
+            if pointwise and constant["part"] is None:
+                arrays = {label: self._taken(array, None) for label, array in arrays.items()}
+            same = same and _text(tree) == _text(own.tree) and arrays.keys() == own.arrays.keys()
+            same = same and all(_same_values(array, own.arrays[label]) for label, array in arrays.items())
+        return same and set(names) == set(block.columns)
 
     def _arrays(self, where: Mapping[str, str]) -> dict[str, _Array]:
         return {label: self._chunk.array(name) for label, name in where.items()}

@@ -35,10 +35,12 @@ from chunk_memo.errors import (
     OutputError,
     OverlapError,
     OverlapWarning,
+    OwnerWarning,
     RootError,
     SpecError,
     UnknownAxisError,
     UnknownValueError,
+    caller_level,
 )
 from chunk_memo.failures import Failure, Failures
 from chunk_memo.grid import Bins, ChunkKey, Grid, IntArray, chunk_sizes, make_axis
@@ -125,6 +127,15 @@ class ChunkCache:
         be loaded (:mod:`chunk_memo.disk.signing`); those of others never are. False refuses all of them.
     durability : {"full", "fast"}
         Whether files are synced before a run returns.
+    max_chunk_bytes : int, default 4 GiB
+        Larger chunks, in bytes of the file or of its arrays once they are unpacked, are neither written nor read.
+    shared : {"group"}, optional
+        Let the root, and all that comes into it, be for its group, too (modes 2770 and 0660, whatever the umask
+        is); by default all is for its owner alone, except in a root that was shared before.
+    read_only : bool, default False
+        Serve what is stored, and write nothing: what is missing is computed and returned, with one warning. A
+        root that this user may not write to serves what is stored in any case; but there, unless this is said,
+        work that could not be stored is an error, which holds the outputs.
     compression : {"zstd", "blosc2", "gzip"}, optional
         How the arrays of new files are compressed. It is no part of what a chunk is: files of any compression
         serve together. ``zstd`` and ``blosc2`` need the extra ``chunk-memo[compression]``.
@@ -142,7 +153,7 @@ class ChunkCache:
     OverlapError
         Where ``exclusive`` refuses.
     RootError
-        Where the root is a file.
+        Where the root is a file, or anybody may put files into it, or it cannot be shared.
 
     Examples
     --------
@@ -187,12 +198,16 @@ class ChunkCache:
         vectorize: bool = False,
         allow_pickle: bool = True,
         durability: str = "full",
+        max_chunk_bytes: int = chunkfile.MAX_BYTES,
+        shared: str | None = None,
+        read_only: bool = False,
         compression: str | None = None,
         name: str = "",
         grid: Grid | None = None,
         identity: bytes | None = None,
     ) -> None:
         self.root = Path(root) if root is not None else Path(".chunk_memo")
+        self._home = Path(os.path.realpath(self.root))
         self.collate_fn = collate_fn
         self.chunk_enumerator = chunk_enumerator
         self.chunk_hash_fn = chunk_hash_fn
@@ -206,6 +221,9 @@ class ChunkCache:
         self.vectorize = vectorize
         self.allow_pickle = allow_pickle
         self.durability = files.Durability(_checked_durability(durability))
+        self.max_chunk_bytes = _checked_bytes(max_chunk_bytes)
+        self.shared = _checked_shared(shared)
+        self.read_only = read_only
         self.compression = checked_compression(compression)
         self.name = name
         self.miss_reason: str | None = None
@@ -217,7 +235,9 @@ class ChunkCache:
     def _open(self, cache_id: str, metadata: Mapping[str, Any], grid: Grid) -> None:
         self.cache_id = _checked_id(cache_id)
         self.metadata = dict(metadata)
-        _check_root(self.root)
+        _check_root(self.root, self._home, self.shared)
+        if self.shared is not None and not self.read_only:
+            _share(self.root, self._home, self._home / self.cache_id)
         self._state = self._new_state(grid)
         if self.exclusive or self.warn_on_overlap:
             self._check_overlap()
@@ -234,7 +254,7 @@ class ChunkCache:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what travels: the settings, and the root as an absolute path; nothing that was read."""
-        return {**self.__dict__, "root": Path(os.path.abspath(self.root)), "_state": self.grid}
+        return {**self.__dict__, "root": self._home, "_state": self.grid}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what travelled."""
@@ -243,12 +263,13 @@ class ChunkCache:
 
     def _open_store(self, cache_id: str, version: str, params: Mapping[str, Any]) -> ChunkStore:
         return ChunkStore(
-            Folder(Path(os.path.abspath(self.root)) / cache_id, version),
+            Folder(self._home / cache_id, version, read_only=self.read_only),
             cache_id,
             Naming(params, self.chunk_hash_fn, self.path_fn),
             allow_pickle=self.allow_pickle,
             title=self.name,
             compression=self.compression,
+            max_bytes=self.max_chunk_bytes,
         )
 
     def _open_other(self, cache_id: str, version: str) -> ChunkStore:
@@ -428,7 +449,7 @@ class ChunkCache:
         paths = itertools.chain.from_iterable(folder.chunk_files() for folder in folders)
         for path in itertools.islice(paths, 16):
             try:
-                with chunkfile.load(path) as chunk:
+                with self._state.store.opened(path) as chunk:
                     sizes = chunk.sizes
                     part = chunk.constant["part"]
                     names = [part] if part is not None else [a[0] for a in chunk.constant["axes"]]
@@ -655,6 +676,9 @@ class ChunkCache:
         document = self._metadata_document() if alone else None
         written = 0.0
         for layout in layouts:
+            if self.read_only:
+                layout.add_to(state.folder.bins)
+                continue
             try:
                 with _Storing(self.root):
                     written += state.folder.commit_layout(layout, syncer, document)
@@ -825,29 +849,34 @@ class ChunkCache:
         >>> failure.arguments, failure.message
         ({'s': 0}, 'division by zero')
         """
-        found = self.failure_log().read()
+        found = self._failure_log().read()
         return Failures(outstanding(found, self.grid, self._view, self._which_stored), self._forget_failures)
 
-    def failure_log(self) -> FailureLog:
-        """Return the records of points that failed.
+    def failure_log(self) -> FailureLog | None:
+        """Return the records of points that failed, where they can be written.
 
         Returns
         -------
-        FailureLog
-            The same one for this cache and its slices.
+        FailureLog or None
+            The same one for this cache and its slices; None with ``read_only``.
         """
+        return None if self.read_only else self._failure_log()
+
+    def _failure_log(self) -> FailureLog:
         state = self._state
         if state.failures is None:
             state.failures = FailureLog(state.folder.path, self.version)
         return state.failures
 
     def _known_failures(self) -> Known:
-        found = self.failure_log().read()
+        found = self._failure_log().read()
         return known_failures([f for f in found if sorted(f.order) == sorted(self.axis_order)])
 
     def _forget_failures(self, failures: Sequence[Failure]) -> None:
         with _Storing(self.root), self.syncer() as syncer:
-            self.failure_log().forget(failures, syncer)
+            if self.read_only:
+                raise files.read_only_error(self.root)
+            self._failure_log().forget(failures, syncer)
 
     def _which_stored(self, selection: Selection) -> npt.NDArray[np.bool_]:
         """Tell which points of a request without repetitions are stored; nothing of new values is."""
@@ -889,6 +918,9 @@ class ChunkCache:
         GcReport
             What was deleted.
         """
+        if self.read_only and not dry_run:
+            with _Storing(self.root):
+                raise files.read_only_error(self.root)
         self._bins()
         with self._state.lock:
             self._state.layers.refresh()
@@ -998,7 +1030,7 @@ class ChunkCache:
             Where it cannot be written.
         """
         state, path = self._state, self.path / "metadata.json"
-        if state.described:
+        if state.described or self.read_only:
             return path
         try:
             known = state.folder.read_metadata()
@@ -1188,7 +1220,7 @@ class ChunkCache:
             such file.
         """
         try:
-            with chunkfile.load(path) as chunk:
+            with self._state.store.opened(path) as chunk:
                 return items.payload(self._state.store, chunk)
         except FileNotFoundError:
             return items.payload_of_parts(self._state.store, path)
@@ -1245,6 +1277,9 @@ class ChunkCache:
         outputs = {tuple(canonical_many([p[n] for n in self.axis_order])): items[h] for h, p in spec.items()}
         for point in outputs:
             wanted[tuple(places[key] for places, key in zip(along, point, strict=True))] = True
+        if self.read_only:
+            with _Storing(self.root):
+                raise files.read_only_error(self.root)
         reading, writer = self.read(selection, None, wanted), self.writer()
         with writer.syncer() as syncer:
             for task in self.tasks(selection, reading.missing):
@@ -1542,11 +1577,64 @@ def _checked_durability(durability: str) -> str:
     return durability
 
 
-def _check_root(root: Path) -> None:
-    if files.is_there(root) and not files.is_folder(root):
+def _checked_bytes(count: Any) -> int:
+    if not isinstance(count, int) or isinstance(count, bool) or count < _LEAST_BYTES:
+        raise SpecError(f"max_chunk_bytes must be a number of bytes, {_LEAST_BYTES} or more, got {count!r}")
+    return count
+
+
+_LEAST_BYTES = 4 << 20
+
+
+def _checked_shared(shared: Any) -> str | None:
+    if shared not in (None, "group"):
+        raise SpecError(f"shared must be 'group' or None, got {shared!r}")
+    return str(shared) if shared is not None else None
+
+
+_FOREIGN: set[Path] = set()
+"""Roots of which it was said that they belong to somebody else."""
+
+
+def _check_root(root: Path, home: Path, shared: str | None) -> None:
+    """Refuse a root in which anybody may put files, and say whose it is where that is somebody else."""
+    if files.is_there(home) and not files.is_folder(home):
         raise RootError(
             errno.ENOTDIR, f"the root '{root}' is a file; expected a folder of caches: pass another root"
         )
+    facts = files.facts_of(home)
+    if facts is None:
+        return
+    if facts.open_to_all:
+        raise RootError(
+            errno.EPERM,
+            f"the root '{root}' may be written to by everybody (mode {facts.mode:04o}), so that anybody could put"
+            f" results there; run `chmod o-w {root}`, or `chmod +t {root}` where everybody shall have caches of"
+            f" their own in it, or pass another root",
+        )
+    if not facts.ours and shared is None and home not in _FOREIGN:
+        _FOREIGN.add(home)
+        warnings.warn(
+            f"the root '{root}' belongs to user {facts.owner}, who can change what is stored in it; what is there"
+            f" is checked for damage and served, and pickles need a trusted key. shared='group' says that this is"
+            f" as it should be",
+            OwnerWarning,
+            stacklevel=caller_level(),
+        )
+
+
+def _share(root: Path, home: Path, cache: Path) -> None:
+    try:
+        files.make_folder(home.parent)
+        files.share(home)
+        if cache.is_dir():
+            files.share(cache)
+    except OSError as error:
+        raise RootError(
+            error.errno or errno.EPERM,
+            f"the root '{root}' cannot be shared with its group ({error.strerror or error}); ask its owner to run"
+            f" `chmod 2770 {root}`, or leave shared='group' out",
+        ) from None
 
 
 def _make_grid(

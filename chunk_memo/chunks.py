@@ -13,11 +13,11 @@ same points was verified and synced; a writer of a part looks for the complete f
 from __future__ import annotations
 
 import copy
+import errno
 import itertools
 import json
 import math
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
@@ -28,7 +28,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chunk_memo.blockfile import BlockWriter, ChunkRef, axis_values, read_complete, read_part, signed_by
+from chunk_memo.blockfile import (
+    BlockWriter,
+    ChunkRef,
+    axis_values,
+    read_complete,
+    read_part,
+    same_outputs,
+    signed_by,
+)
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.encoding import decode_array
 from chunk_memo.disk.layouts import Folder, Layout
@@ -47,7 +55,7 @@ from chunk_memo.identity import canonical_bytes, canonical_many, digest_of_bytes
 from chunk_memo.naming import chunk_names
 from chunk_memo.outputs import Block, Column, combine
 
-__all__ = ["MOST_PARTS", "ChunkRef", "ChunkStore", "Naming", "Part"]
+__all__ = ["MOST_PARTS", "ChunkRef", "ChunkStore", "Naming", "Part", "Written"]
 
 _MOST_PRODUCTS = 64
 """Up to this many possible chunks per file it is quicker to name them all than to read the files."""
@@ -57,6 +65,15 @@ MOST_PARTS = 8
 
 _TRIES = 100
 """How often parts are listed again when one vanished."""
+
+_MOST_COMMITS = 5
+"""How often a file is committed where a damaged one is in the way."""
+
+_ROOM = 1 << 20
+"""Bytes of a file besides its outputs, at most."""
+
+_PAUSES = (0.01, 0.03, 0.1, 0.3, 1.0)
+"""Seconds to wait for a file that another process is writing, where it can neither be linked nor renamed."""
 
 _NO_POINTS: IntArray = np.zeros(0, np.intp)
 
@@ -78,6 +95,18 @@ class Part:
     """Seconds of compute."""
     nbytes: int = 0
     """Length of the file in bytes."""
+    differs: bool = False
+    """Whether the file was there already, and holds other outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of outputs that were to be stored."""
+
+    nbytes: int
+    """Bytes written."""
+    differs: bool = False
+    """Whether the chunk was stored already with other outputs, which are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +159,7 @@ class Naming:
 
 
 def _store_alone(
-    place: tuple[Path, str],
+    place: tuple[Path, str, bool],
     cache_id: str,
     naming: Naming,
     settings: Mapping[str, Any],
@@ -138,7 +167,8 @@ def _store_alone(
     generation: int,
 ) -> ChunkStore:
     """Return the chunks of a cache as a worker has them."""
-    store = ChunkStore(Folder(*place), cache_id, naming, **settings)
+    path, version, read_only = place
+    store = ChunkStore(Folder(path, version, read_only=read_only), cache_id, naming, **settings)
     store.spread = spread
     return store.of_generation(generation) if generation else store
 
@@ -162,6 +192,8 @@ class ChunkStore:
         How the arrays of new files are compressed; any file can be read.
     signer : Signer, optional
         Signs pickles, and tells which may be loaded; by default one with this user's key for this cache.
+    max_bytes : int, optional
+        Length of a file, and bytes of its arrays, that are neither read nor written.
     """
 
     def __init__(
@@ -174,8 +206,10 @@ class ChunkStore:
         title: str,
         compression: str | None = None,
         signer: Signer | None = None,
+        max_bytes: int = chunkfile.MAX_BYTES,
     ) -> None:
         self.folder = folder
+        self.max_bytes = max_bytes
         self.allow_pickle = allow_pickle
         self.spread = False
         self.generation = 0
@@ -220,7 +254,8 @@ class ChunkStore:
         """Return what travels to a worker: where files lie and what they are called, nothing that was read."""
         settings: dict[str, Any] = {"allow_pickle": self.allow_pickle, "title": self._writer.title}
         settings |= {"compression": self._writer.compression, "signer": self._signer}
-        place = (self.folder.path, self.folder.version)
+        settings |= {"max_bytes": self.max_bytes}
+        place = (self.folder.path, self.folder.version, self.folder.read_only)
         return _store_alone, (place, self._cache_id, self._naming, settings, self.spread, self.generation)
 
     def _prefix_of(self, generation: int) -> bytes:
@@ -468,10 +503,32 @@ class ChunkStore:
                 return chunk
         return None
 
+    def opened(self, path: str | os.PathLike[str]) -> chunkfile.Chunk:
+        """Open any file of this cache, within its limits.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+
+        Returns
+        -------
+        Chunk
+            The opened file; whose chunk it is was not looked at.
+
+        Raises
+        ------
+        ChunkFormatError
+            Where it is damaged.
+        SpecError
+            Where it is larger than ``max_chunk_bytes``.
+        """
+        return chunkfile.load(path, max_bytes=self.max_bytes)
+
     def _open(self, path: str, ref: ChunkRef) -> chunkfile.Chunk | None:
         """Open a file that should hold points of a chunk; None where it cannot be believed."""
         try:
-            chunk = chunkfile.load(path, max_bytes=sys.maxsize)
+            chunk = self.opened(path)
         except (FileNotFoundError, NotADirectoryError):
             raise
         except (ChunkFormatError, OSError) as error:
@@ -503,7 +560,7 @@ class ChunkStore:
     def _set_aside(self, path: str, ref: ChunkRef, seen: files.FileId | None, why: str) -> None:
         """Move a damaged file to ``quarantine/`` and say so, once for each file."""
         moved = None
-        if seen is not None:
+        if seen is not None and not self.folder.read_only:
             folder = self.folder.path / "quarantine"
             moved = files.quarantine(Path(path), folder, seen, lambda found: self._is_intact(found, ref))
         if moved is None and (path, seen) in self._told:
@@ -519,8 +576,8 @@ class ChunkStore:
     def _is_intact(self, path: str | Path, ref: ChunkRef) -> bool:
         """Tell whether every byte of a file is right, and of that chunk."""
         try:
-            chunkfile.verify(path)
-            with chunkfile.load(path, max_bytes=sys.maxsize) as chunk:
+            chunkfile.verify(path, max_bytes=self.max_bytes)
+            with self.opened(path) as chunk:
                 return chunk.identity == ref.identity
         except (ChunkMemoError, FileNotFoundError, NotADirectoryError):
             return False
@@ -722,7 +779,7 @@ class ChunkStore:
             if names is not None and name not in names:
                 continue
             try:
-                with chunkfile.load(path) as chunk:
+                with self.opened(path) as chunk:
                     values = axis_values(chunk)
                     identity = chunk.identity
             except (ChunkMemoError, OSError):
@@ -743,7 +800,7 @@ class ChunkStore:
         block: Block,
         seconds: float,
         syncer: files.Syncer,
-    ) -> int:
+    ) -> Written:
         """Store a block: as the complete file, as a part, or folded with the parts that are there.
 
         Parameters
@@ -761,25 +818,26 @@ class ChunkStore:
 
         Returns
         -------
-        int
-            Bytes written.
+        Written
+            How much was written, and whether other outputs were there before.
         """
         own = Part("", _NO_POINTS if points is None else points, block, seconds)
         if points is None:
-            written = self._commit(ref, None, own, syncer).nbytes
+            made = self._commit(ref, None, own, syncer)
+            written = Written(made.nbytes, made.differs)
         elif block.kind == "opaque":
-            written = self._commit_part(ref, own, syncer).nbytes
+            written = Written(self._commit_part(ref, own, syncer).nbytes)
         else:
             written = self._write_points(ref, own, syncer)
         if block.kind != "opaque":
             self._remove_if_complete(ref, syncer)
         return written
 
-    def _write_points(self, ref: ChunkRef, own: Part, syncer: files.Syncer) -> int:
+    def _write_points(self, ref: ChunkRef, own: Part, syncer: files.Syncer) -> Written:
         """Store some points of a chunk, and fold where that makes it whole, or where parts are many."""
         parts = self._parts_like(ref, own.block)
         made = self._fold(ref, [*parts, own], syncer) or self._commit_part(ref, own, syncer)
-        written = made.nbytes
+        written, differs = made.nbytes, made.differs
         seen = {part.path for part in (*parts, made)}
         # Whoever writes last sees what all the others wrote, so a chunk of which all is there becomes whole.
         while not seen.issuperset(now := self._part_paths(ref)):
@@ -787,8 +845,8 @@ class ChunkStore:
             seen.update(now)
             if union is not None:
                 seen.add(union.path)
-                written += union.nbytes
-        return written
+                written, differs = written + union.nbytes, differs or union.differs
+        return Written(written, differs)
 
     def _parts_like(self, ref: ChunkRef, block: Block) -> list[Part]:
         """Return the parts that can be joined to a block without changing any output."""
@@ -919,7 +977,7 @@ class ChunkStore:
         ChunkFormatError
             Where the file is damaged.
         """
-        with chunkfile.load(path, max_bytes=sys.maxsize) as chunk:
+        with self.opened(path) as chunk:
             keys = signed_by(chunk)
             own = own_key(outside=self.folder.path.parent) if keys else None
             if own is None or keys == {own.key_id}:
@@ -946,7 +1004,11 @@ class ChunkStore:
         except OSError:
             return False
         syncer.committed(path)
-        syncer.flush()
+        try:
+            syncer.flush()
+        except files.NotConfirmedError as error:
+            syncer.keep(error)
+            return False
         return True
 
     def _commit_part(self, ref: ChunkRef, part: Part, syncer: files.Syncer) -> Part:
@@ -956,18 +1018,55 @@ class ChunkStore:
         """Write points to a file, the complete one where no path is given; return them as written."""
         points = None if path is None else part.points
         path = self.paths(ref)[0] if path is None else path
+        self._refuse_large(path, sum(column.nbytes for column in part.block.columns.values()))
         buffers = self._writer.image(ref, points, part.block, part.seconds)
         quiet = not self.spread and self.folder.stamp() == self._stamp
-        ours = files.commit(path, buffers, syncer)
-        if not ours and not self._naming.plain:
-            chunk = self._open(path, ref)  # tells where one name stands for two chunks
-            if chunk is not None:
-                chunk.close()
+        differs: bool | None = None
+        for _ in range(_MOST_COMMITS):
+            differs = False if files.commit(path, buffers, syncer) else self._differs(path, ref, part.block)
+            if differs is not None:
+                break
         if not self.spread:
             self._named.add(ref.name)
         if quiet:
             self._stamp = self.folder.stamp()
-        return Part(path, part.points, part.block, part.seconds, sum(map(len, buffers)))
+        return Part(path, part.points, part.block, part.seconds, sum(map(len, buffers)), bool(differs))
+
+    def _refuse_large(self, path: str, nbytes: int) -> None:
+        """Refuse to write what would not be read again."""
+        if nbytes + _ROOM > self.max_bytes:
+            raise OSError(
+                errno.EFBIG,
+                f"a chunk of {nbytes} bytes is larger than max_chunk_bytes={self.max_bytes} allows: make chunks"
+                f" smaller by chunk_spec, or pass a larger max_chunk_bytes",
+                path,
+            )
+
+    def _differs(self, path: str, ref: ChunkRef, block: Block) -> bool | None:
+        """Tell whether a file that was there first holds other outputs; None where it is gone by now.
+
+        A run that relies on somebody else's file must be able to: one that is damaged is set aside. Where that
+        is refused, it was said, and the points are computed again by each run.
+        """
+        for pause in _PAUSES:
+            try:
+                with self.opened(path) as chunk:
+                    if chunk.identity == ref.identity:
+                        return not same_outputs(ref, chunk, block)
+                self._open(path, ref)  # tells where one name stands for two chunks, and sets aside
+                return None
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except FormatVersionError:
+                return False
+            except ChunkFormatError as error:
+                if not (_being_written(path) and files.writes_in_place(os.path.dirname(path))):
+                    self._set_aside(path, ref, error.seen, str(error))
+                    return None if files.identity_of(path) != error.seen else False
+            except OSError:
+                return False
+            time.sleep(pause)
+        return False
 
     def _part_path(self, ref: ChunkRef, part: Part) -> str:
         """Return where a part lies: it is named by the digest of its points and their outputs."""

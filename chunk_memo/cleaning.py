@@ -134,7 +134,7 @@ def counts_any(layer: Layer, named: Mask) -> bool:
     """
     for path in layer.store.folder.chunk_files() if not layer.hidden else ():
         try:
-            with chunkfile.load(path) as chunk:
+            with layer.store.opened(path) as chunk:
                 if chunk.identity.startswith(layer.store.prefix) and _counts(chunk, layer, named):
                     return True
         except (ChunkMemoError, OSError):
@@ -145,7 +145,7 @@ def counts_any(layer: Layer, named: Mask) -> bool:
 def _size_if_hidden(path: Path, masked: Sequence[Layer]) -> int | None:
     """Return the length of a file of which no point counts in its layer; None for any other."""
     try:
-        with chunkfile.load(path) as chunk:
+        with masked[0].store.opened(path) as chunk:
             for layer in masked:
                 if chunk.identity.startswith(layer.store.prefix) and not _counts(chunk, layer):
                     return chunk.nbytes
@@ -199,7 +199,7 @@ def _covered_parts(store: ChunkStore) -> Iterator[tuple[Path, int]]:
             continue
         done.add(path.parent)
         try:
-            with chunkfile.load(path) as chunk:
+            with store.opened(path) as chunk:
                 refs = [(one, _ref(one, chunk)) for one in stores if chunk.identity.startswith(one.prefix)]
                 opaque = chunk.constant["kind"] == "opaque"
         except (ChunkMemoError, OSError):

@@ -34,7 +34,11 @@
     ├── CodeChangedWarning                           ``on_code_change="warn"`` and the code has changed
     ├── FailureWarning                               points failed, and ``on_error="record"`` keeps that
     ├── PackageVersionWarning                        results were made with other versions of packages
-    └── PickleWarning                                an output had to be pickled
+    ├── PickleWarning                                an output had to be pickled
+    ├── NondeterminismWarning                        two runs of one chunk gave different outputs
+    ├── DurabilityWarning                            stored, but not confirmed to be on disk
+    ├── OwnerWarning                                 the root belongs to another user
+    └── ReadOnlyWarning                              computed, and not stored: the root can only be read
 
 Messages name the subject in quotes, what was expected, what came, and the way out.
 """
@@ -55,6 +59,7 @@ __all__ = [
     "CodeChangedWarning",
     "CollisionError",
     "DamageWarning",
+    "DurabilityWarning",
     "EncodingError",
     "FailureWarning",
     "FormatVersionError",
@@ -63,12 +68,15 @@ __all__ = [
     "KeyFileError",
     "MapBrokenError",
     "MetadataError",
+    "NondeterminismWarning",
     "OutputError",
     "OverlapError",
     "OverlapWarning",
+    "OwnerWarning",
     "PackageVersionWarning",
     "PickleRefusedError",
     "PickleWarning",
+    "ReadOnlyWarning",
     "RootError",
     "SignatureError",
     "SpecError",
@@ -238,6 +246,22 @@ class PackageVersionWarning(ChunkMemoWarning):
 
 class PickleWarning(ChunkMemoWarning):
     """An output had no native form and was pickled."""
+
+
+class NondeterminismWarning(ChunkMemoWarning):
+    """A chunk was computed twice, and the outputs differ; those stored first are kept."""
+
+
+class DurabilityWarning(ChunkMemoWarning):
+    """Results are stored, but the system could not confirm that they would survive a power cut."""
+
+
+class OwnerWarning(ChunkMemoWarning):
+    """The root belongs to another user, who can change what is stored in it."""
+
+
+class ReadOnlyWarning(ChunkMemoWarning):
+    """Points were computed and not stored, because the root can only be read."""
 
 
 def caller_level() -> int:

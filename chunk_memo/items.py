@@ -12,7 +12,7 @@ from typing import Any
 from chunk_memo.chunks import ChunkStore
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.layouts import Folder
-from chunk_memo.errors import ChunkFormatError
+from chunk_memo.errors import ChunkFormatError, SpecError
 from chunk_memo.grid import Bins, ChunkKey
 from chunk_memo.identity import canonical_many, digest
 
@@ -194,7 +194,7 @@ def payload_of_parts(store: ChunkStore, path: str | os.PathLike[str]) -> dict[st
     found: dict[str, Any] | None = None
     for name in sorted(part for part in files.list_folder(folder) if part.endswith(".h5")):
         try:
-            with chunkfile.load(f"{folder}/{name}") as chunk:
+            with store.opened(f"{folder}/{name}") as chunk:
                 more = payload(store, chunk)
         except FileNotFoundError:
             continue
@@ -230,13 +230,13 @@ def index(
     """
     for path in folder.chunk_files():
         try:
-            with chunkfile.load(path) as chunk:
+            with store.opened(path) as chunk:
                 own = own_bins(store, chunk)
                 entry = _entry(chunk, own)
                 if own is not None:
                     ref = store.ref(own[0], (0,) * len(own[0]), own[1])
                     own = own if store.owns(ref, chunk.identity) else None
-        except (ChunkFormatError, FileNotFoundError):
+        except (ChunkFormatError, SpecError, FileNotFoundError):
             continue
         name = path.stem if entry["complete"] else path.parent.name.removesuffix(".parts")
         yield name, entry, own

@@ -15,6 +15,7 @@ from typing import Any, Unpack
 from chunk_memo import catalog
 from chunk_memo.cache import ChunkCache
 from chunk_memo.disk import files
+from chunk_memo.disk.chunkfile import MAX_BYTES
 from chunk_memo.disk.filters import checked_compression
 from chunk_memo.errors import MetadataError, SpecError
 from chunk_memo.grid import ChunkKey, Grid, chunk_sizes, make_axis
@@ -29,6 +30,10 @@ from chunk_memo.versions import Evolution, History
 __all__ = ["ChunkMemo", "SweepFunction", "auto_load"]
 
 _MOST_CACHES = 256
+
+
+_PLACING = ("chunk_hash_fn", "path_fn", "allow_pickle", "max_chunk_bytes", "shared", "read_only")
+"""Options that hold for every cache of a memo, also for those that are opened by their id."""
 
 
 class ChunkMemo:
@@ -59,6 +64,8 @@ class ChunkMemo:
         Refuse, or warn, where a cache exists with other axis values or chunk sizes.
     durability : {"full", "fast"}, default "full"
         Whether files are synced before a call returns.
+    max_chunk_bytes, shared, read_only : optional
+        As in :class:`ChunkCache`.
     compression : {"zstd", "blosc2", "gzip"}, optional
         How the arrays of new files are compressed, as in :class:`ChunkCache`.
     allow_pickle : bool, default True
@@ -97,6 +104,9 @@ class ChunkMemo:
         exclusive: bool = False,
         warn_on_overlap: bool = False,
         durability: str = "full",
+        max_chunk_bytes: int = MAX_BYTES,
+        shared: str | None = None,
+        read_only: bool = False,
         compression: str | None = None,
         allow_pickle: bool = True,
     ) -> None:
@@ -106,6 +116,7 @@ class ChunkMemo:
                 f" open an existing cache with auto_load(root, params)"
             )
         self.root = Path(root) if root is not None else Path(".chunk_memo")
+        self._home = Path(os.path.realpath(self.root))
         self.metadata = dict(metadata or {})
         self._options: dict[str, Any] = {
             "collate_fn": collate_fn,
@@ -118,6 +129,9 @@ class ChunkMemo:
             "exclusive": exclusive,
             "warn_on_overlap": warn_on_overlap,
             "durability": durability,
+            "max_chunk_bytes": max_chunk_bytes,
+            "shared": shared,
+            "read_only": read_only,
             "compression": checked_compression(compression),
             "allow_pickle": allow_pickle,
         }
@@ -127,19 +141,19 @@ class ChunkMemo:
         self._axis_order = None if axis_order is None else tuple(axis_order)
         self._caches: dict[tuple[bytes, tuple[str, ...], Any], ChunkCache] = {}
         self._lock = threading.Lock()
-        self.history = History(self.root)
+        self.history = History(self._home)
         self._grid(self._axis_order or ())
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what travels: the settings, and the root as an absolute path."""
         state = {name: value for name, value in self.__dict__.items() if name not in ("_lock", "history")}
-        return {**state, "root": Path(os.path.abspath(self.root)), "_caches": {}}
+        return {**state, "root": self._home, "_caches": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what travelled; caches are opened anew."""
         self.__dict__.update(state)
         self._lock = threading.Lock()
-        self.history = History(self.root)
+        self.history = History(self._home)
 
     @property
     def axis_values(self) -> dict[str, list[Any]]:
@@ -220,7 +234,7 @@ class ChunkMemo:
         **options: Any,
     ) -> ChunkCache:
         given = {**self._options, **{k: v for k, v in options.items() if v is not None}}
-        return ChunkCache(self.root, cache_id, metadata, grid=self._grid(order), identity=identity, **given)
+        return ChunkCache(self._home, cache_id, metadata, grid=self._grid(order), identity=identity, **given)
 
     # --- decorators ----------------------------------------------------------------------------------------
 
@@ -441,14 +455,14 @@ class ChunkMemo:
         return self._cached(identity, order, kind, make)
 
     def placing(self) -> dict[str, Any]:
-        """Return how caches of this memo name and place their files.
+        """Return how caches of this memo name, place and guard their files.
 
         Returns
         -------
         dict of str to object
             Keywords of :class:`ChunkCache`.
         """
-        return {name: self._options[name] for name in ("chunk_hash_fn", "path_fn")}
+        return {name: self._options[name] for name in _PLACING}
 
     def drop(self, cache_ids: Iterable[str]) -> None:
         """Close caches, because they were deleted.
@@ -480,8 +494,8 @@ class ChunkMemo:
         GcReport
             What was removed.
         """
-        found = (entry["cache_id"] for entry in catalog.discover(self.root) if entry["metadata"] is not None)
-        caches = (ChunkCache.load_from_cache(self.root, cache_id, **self.placing()) for cache_id in found)
+        found = (entry["cache_id"] for entry in catalog.discover(self._home) if entry["metadata"] is not None)
+        caches = (ChunkCache.load_from_cache(self._home, cache_id, **self.placing()) for cache_id in found)
         return collected(caches, grace=grace, dry_run=dry_run, quarantine=quarantine)
 
     # --- opening -------------------------------------------------------------------------------------------

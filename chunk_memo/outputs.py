@@ -176,6 +176,11 @@ class Column:
         return _objects(values)
 
     @property
+    def nbytes(self) -> int:
+        """Number of bytes of the arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    @property
     def note(self) -> Note | None:
         """What is known of the column of a DataFrame that its values do not say."""
         note: Note | None = self.tree.get("frame") if self.tree else None

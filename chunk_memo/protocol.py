@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from chunk_memo.chunks import ChunkRef
+from chunk_memo.chunks import ChunkRef, Written
 from chunk_memo.disk.files import Syncer
 from chunk_memo.errors import SignatureError
 from chunk_memo.grid import Bins, ChunkKey, Grid, IntArray, make_axis
@@ -411,6 +411,8 @@ class ProtocolCache:
 
     portable = False
     """Whether workers can store by themselves."""
+    read_only = False
+    """Whether nothing is to be stored."""
 
     def read_back(
         self, cells: Cells, stored: Sequence[tuple[int, IntArray | None]], collector: Collector
@@ -502,7 +504,7 @@ class ProtocolCache:
 
     def write(
         self, task: Task, block: Block, seconds: float, syncer: Syncer, rows: IntArray | None = None
-    ) -> int:
+    ) -> Written:
         """Hand a block to the cache.
 
         Parameters
@@ -520,8 +522,8 @@ class ProtocolCache:
 
         Returns
         -------
-        int
-            0; how many bytes were written is the cache's own matter.
+        Written
+            0 bytes; how many were written is the cache's own matter.
         """
         key = self._key(task.ref)
         path = self._cache.resolve_cache_path(key, task.ref.name)
@@ -541,7 +543,7 @@ class ProtocolCache:
         self._expected[task.ref.name] = self._expected.get(task.ref.name, 1) - 1
         if self._expected[task.ref.name] <= 0:
             self._cache.update_chunk_index(task.ref.name, self._untold.pop(task.ref.name))
-        return 0
+        return Written(0)
 
 
 class _Telling(Syncer):

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from chunk_memo import items
-from chunk_memo.chunks import ChunkStore
-from chunk_memo.disk import chunkfile, files
+from chunk_memo.chunks import ChunkStore, Written
+from chunk_memo.disk import files
 from chunk_memo.disk.encoding import pickled_parts
 from chunk_memo.errors import ChunkMemoError, PickleWarning, caller_level
 from chunk_memo.grid import IntArray
@@ -176,8 +176,8 @@ class Writer:
         seconds: float,
         syncer: files.Syncer,
         rows: IntArray | None = None,
-    ) -> int:
-        """Store a block.
+    ) -> Written:
+        """Store a block; of a cache that can only be read nothing is stored.
 
         Parameters
         ----------
@@ -194,9 +194,11 @@ class Writer:
 
         Returns
         -------
-        int
-            Bytes written.
+        Written
+            How much was written, and whether other outputs were there before.
         """
+        if self.store.folder.read_only:
+            return Written(0)
         if self.prepare is not None:
             self.prepare(syncer)
         points = task.points
@@ -233,7 +235,7 @@ class Writer:
         """Learn the recorded form from any complete chunk that is stored."""
         for path in itertools.islice(self.store.folder.chunk_files(), _MOST_LOOKED_AT):
             try:
-                with chunkfile.load(path) as chunk:
+                with self.store.opened(path) as chunk:
                     own = items.own_bins(self.store, chunk)
                     if own is None or chunk.constant["part"] is not None:
                         continue

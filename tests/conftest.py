@@ -44,6 +44,16 @@ def own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         yield
 
 
+@pytest.fixture(autouse=True)
+def mounts_as_they_are() -> Iterator[None]:
+    """Let no test inherit what another's file system refused."""
+    from chunk_memo.disk import files
+
+    files.forget_mounts()
+    yield
+    files.forget_mounts()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def others_read_what_is_written(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

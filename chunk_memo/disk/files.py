@@ -5,7 +5,16 @@ beside the target; that file is linked to the final name, never over an existing
 the first writer wins; the temporary name is removed. A reader therefore finds a whole file or
 none. Where hard links are not supported the temporary file is renamed, and where that is
 refused too the target is created exclusively and its first 4096 bytes are written last, after
-an fsync of the rest: a file whose head is still empty is "in progress".
+an fsync of the rest: a file whose head is still empty is "in progress". What a file system
+refuses is found out once for each device and process.
+
+An error up to the link means that there is no file. One after it, when the file has its name
+and is synced, means that nobody knows whether the file would survive a power cut; it is
+:class:`NotConfirmedError`, and nobody calls the file lost.
+
+Files and folders are for their owner alone (0600, 0700), whatever the umask is; in a folder
+that is shared with its group (set-group-ID, and writable for it) they are for the group too
+(0660, 2770), whoever makes them.
 
 Nothing here knows what the bytes mean, and nothing here takes a lock.
 """
@@ -36,12 +45,18 @@ __all__ = [
     "Durability",
     "FileId",
     "FileStat",
+    "FolderFacts",
+    "NotConfirmedError",
     "Seen",
     "Syncer",
     "Volume",
     "close",
     "commit",
+    "commit_method",
+    "facts_of",
     "file_stat",
+    "forget_mounts",
+    "identity_of",
     "is_folder",
     "is_ours",
     "is_there",
@@ -57,6 +72,7 @@ __all__ = [
     "quarantine",
     "read_each",
     "read_file",
+    "read_only_error",
     "read_private",
     "read_start",
     "read_whole",
@@ -65,11 +81,13 @@ __all__ = [
     "remove_tree",
     "rename",
     "replace",
+    "share",
     "some_names",
     "touch",
     "volume",
     "walk",
     "write_over",
+    "writes_in_place",
 ]
 
 _T = TypeVar("_T")
@@ -107,6 +125,9 @@ _NO_LINK = frozenset(
         errno.EINVAL,
     }
 )
+_REFUSED_HERE = frozenset({errno.EMLINK, errno.EXDEV, errno.EACCES})
+"""Refusals that say something of a file or a folder, and nothing of the whole device."""
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_FSYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -139,6 +160,10 @@ class Durability(enum.StrEnum):
     """Files are whole or absent, but the last seconds may be lost in a power cut."""
 
 
+class NotConfirmedError(OSError):
+    """Files have their names and are whole, but the system could not say that they are on disk."""
+
+
 class FileStat(NamedTuple):
     """What an open file is: where it lies and how long it is."""
 
@@ -153,6 +178,21 @@ class FileStat(NamedTuple):
     def file_id(self) -> FileId:
         """The pair (device, inode)."""
         return (self.device, self.inode)
+
+
+class FolderFacts(NamedTuple):
+    """Whose a folder is, and who may use it."""
+
+    owner: int
+    """Number of its owner; -1 where there are none."""
+    ours: bool
+    """Whether that is the user whom this process acts for."""
+    mode: int
+    """Its permissions, as in ``0o700``."""
+    shared: bool
+    """Whether all that comes into it is for its group, too."""
+    open_to_all: bool
+    """Whether anybody may put files there, and take away those of others."""
 
 
 class Syncer:
@@ -188,6 +228,7 @@ class Syncer:
         self._folders: dict[str, None] = {}
         self._known_folders: set[str] = set()
         self._last_flush = time.monotonic()
+        self._unconfirmed: NotConfirmedError | None = None
 
     @property
     def pending(self) -> int:
@@ -205,7 +246,7 @@ class Syncer:
         Raises
         ------
         OSError
-            When a flush was due and something could not be synced.
+            When a flush was due and the disk turned out to be full. What else it finds is raised by the next one.
         """
         if self.durability is Durability.FAST:
             return
@@ -215,7 +256,20 @@ class Syncer:
         self._folders[folder] = None
         if folder not in self._known_folders:
             self._note_ancestors(folder)
-        self.flush_if_due()
+        try:
+            self.flush_if_due()
+        except NotConfirmedError as error:
+            self.keep(error)
+
+    def keep(self, error: NotConfirmedError) -> None:
+        """Keep an error for the next flush to raise.
+
+        Parameters
+        ----------
+        error : NotConfirmedError
+            What a flush raised where it could not be told.
+        """
+        self._unconfirmed = error
 
     def folder(self, path: str | os.PathLike[str]) -> None:
         """Note a folder whose names changed.
@@ -251,8 +305,10 @@ class Syncer:
 
         Raises
         ------
-        OSError
+        NotConfirmedError
             The first error met, after all the others were tried.
+        OSError
+            In its place, where it says that the disk is full: on some file systems that is told only now.
         """
         files, folders = list(self._files), list(self._folders)
         self._files.clear()
@@ -261,8 +317,13 @@ class Syncer:
         if _SYNC_FOLDERS:
             first = first or _sync_all(folders, _READ_FLAGS, folders=True)
         self._last_flush = time.monotonic()
-        if first is not None:
+        unconfirmed, self._unconfirmed = self._unconfirmed, None
+        if first is not None and first.errno in _NO_ROOM:
             raise first
+        if first is not None:
+            raise NotConfirmedError(first.errno, first.strerror, first.filename)
+        if unconfirmed is not None:
+            raise unconfirmed
 
     def __enter__(self) -> Syncer:
         """Return itself."""
@@ -385,25 +446,90 @@ def commit(target: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Sy
     return ours
 
 
+_METHODS: dict[int, str] = {}
+"""How files get their final names on each device where that is not by a link."""
+
+
+def forget_mounts() -> None:
+    """Find out anew what file systems refuse, as a process does that starts."""
+    _METHODS.clear()
+    _SHARED.clear()
+
+
+def commit_method(folder: str | os.PathLike[str]) -> str:
+    """Find out how files get their final names in a folder, by making one and removing it.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder; it must be there.
+
+    Returns
+    -------
+    {"link", "rename", "create"}
+        Hard links; renaming; or creating them exclusively, with the head written last.
+
+    Raises
+    ------
+    OSError
+        Where nothing can be written there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> commit_method(tempfile.mkdtemp())
+    'link'
+    """
+    device = os.stat(folder).st_dev
+    known = _METHODS.pop(device, None)
+    target = os.path.join(os.fspath(folder), f"{TEMPORARY_PREFIX}{os.urandom(16).hex()}")
+    try:
+        _commit_once(target, os.fspath(folder), [b"probe"])
+        return _METHODS.get(device, "link")
+    finally:
+        remove(target)
+        if known is not None:
+            _METHODS[device] = known
+
+
 def _commit_once(target: str, folder: str, buffers: Sequence[Buffer]) -> bool:
-    temporary = f"{folder or os.curdir}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
-    fd = os.open(temporary, _CREATE_FLAGS, 0o600)
+    folder = folder or os.curdir
+    mode = _file_mode(folder)
+    if _METHODS and _METHODS.get(os.stat(folder).st_dev) == "create":
+        return _create_exclusively(target, buffers, mode)
+    temporary = f"{folder}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
+    fd = os.open(temporary, _CREATE_FLAGS, mode)
     try:
         try:
+            device = _with_mode(fd, mode)
             _write_all(fd, buffers)
         finally:
             os.close(fd)
-        ours = _publish(temporary, target)
+        ours = _publish(temporary, target, device)
     finally:
         try:
             os.unlink(temporary)
         except OSError:
             pass
-    return _create_exclusively(target, buffers) if ours is None else ours
+    return _create_exclusively(target, buffers, mode) if ours is None else ours
 
 
-def _publish(temporary: str, target: str) -> bool | None:
+def _with_mode(fd: int, mode: int) -> int:
+    """Give a new file the mode that it shall have, whatever the umask took from it; return its device."""
+    status = os.fstat(fd)
+    if stat.S_IMODE(status.st_mode) != mode and hasattr(os, "fchmod"):
+        try:
+            os.fchmod(fd, mode)
+        except OSError as error:
+            if error.errno not in _NO_MODES:
+                raise
+    return status.st_dev
+
+
+def _publish(temporary: str, target: str, device: int) -> bool | None:
     """Give the file its final name; None when neither link nor rename can."""
+    if _METHODS.get(device) == "rename":
+        return _rename_if_absent(temporary, target, device)
     try:
         os.link(temporary, target)
     except OSError as error:
@@ -414,7 +540,9 @@ def _publish(temporary: str, target: str) -> bool | None:
             return False
         if error.errno not in _NO_LINK:
             raise
-        return _rename_if_absent(temporary, target)
+        if error.errno not in _REFUSED_HERE:
+            _METHODS[device] = "rename"
+        return _rename_if_absent(temporary, target, device)
     return True
 
 
@@ -425,7 +553,7 @@ def _link_count(path: str) -> int:
         return 0
 
 
-def _rename_if_absent(temporary: str, target: str) -> bool | None:
+def _rename_if_absent(temporary: str, target: str, device: int) -> bool | None:
     if os.path.lexists(target):
         return False
     try:
@@ -433,20 +561,25 @@ def _rename_if_absent(temporary: str, target: str) -> bool | None:
     except FileExistsError:
         return False
     except OSError as error:
-        if error.errno in _NO_LINK:
-            return None
-        raise
+        if not os.path.lexists(temporary) and os.path.lexists(target):
+            return True  # done, although the answer was lost
+        if error.errno not in _NO_LINK:
+            raise
+        if error.errno not in _REFUSED_HERE:
+            _METHODS[device] = "create"
+        return None
     return True
 
 
-def _create_exclusively(target: str, buffers: Sequence[Buffer]) -> bool:
+def _create_exclusively(target: str, buffers: Sequence[Buffer], mode: int) -> bool:
     """Write in place, the first block last, so that a torn file is seen to be unfinished."""
     try:
-        fd = os.open(target, _CREATE_FLAGS, 0o600)
+        fd = os.open(target, _CREATE_FLAGS, mode)
     except FileExistsError:
         return False
     done = False
     try:
+        _with_mode(fd, mode)
         head, rest = _split_head(buffers)
         os.lseek(fd, len(head), os.SEEK_SET)
         _write_all(fd, rest)
@@ -460,6 +593,110 @@ def _create_exclusively(target: str, buffers: Sequence[Buffer]) -> bool:
             with contextlib.suppress(OSError):
                 os.unlink(target)
     return True
+
+
+# --- modes ---------------------------------------------------------------------------------------------------
+
+_PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700
+_GROUP_FILE, _GROUP_FOLDER = 0o660, 0o2770
+_GROUP_BITS = 0o2070
+_NO_MODES = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
+"""What file systems say that have no modes."""
+
+_MOST_KNOWN = 4096
+
+_SHARED: dict[str, bool] = {}
+"""Folders, and whether they are shared with their group."""
+
+
+def _is_shared(folder: str) -> bool:
+    known = _SHARED.get(folder)
+    if known is None:
+        known = os.name != "nt" and os.stat(folder).st_mode & _GROUP_BITS == _GROUP_BITS
+        if len(_SHARED) >= _MOST_KNOWN:
+            _SHARED.clear()
+        _SHARED[folder] = known
+    return known
+
+
+def _file_mode(folder: str) -> int:
+    return _GROUP_FILE if _is_shared(folder) else _PRIVATE_FILE
+
+
+def facts_of(folder: str | os.PathLike[str]) -> FolderFacts | None:
+    """Tell whose a folder is, and who may use it.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+
+    Returns
+    -------
+    FolderFacts or None
+        None where it is not there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> facts = facts_of(tempfile.mkdtemp())
+    >>> facts.ours, oct(facts.mode), facts.open_to_all
+    (True, '0o700', False)
+    """
+    try:
+        status = os.stat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    mode = stat.S_IMODE(status.st_mode)
+    if os.name == "nt":
+        return FolderFacts(-1, True, mode, False, False)
+    open_to_all = bool(mode & stat.S_IWOTH) and not mode & stat.S_ISVTX
+    return FolderFacts(status.st_uid, is_ours(status), mode, mode & _GROUP_BITS == _GROUP_BITS, open_to_all)
+
+
+def read_only_error(place: str | os.PathLike[str]) -> OSError:
+    """Return the error that says that nothing is written here on purpose.
+
+    Parameters
+    ----------
+    place : path-like
+        The cache, or its root.
+
+    Returns
+    -------
+    OSError
+        With the number of a file system that can only be read.
+    """
+    return OSError(errno.EROFS, "it was opened with read_only=True", os.fspath(place))
+
+
+def share(folder: str | os.PathLike[str]) -> None:
+    """Make a folder, or share one that is there: its group may use it, what is in it and what comes into it.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder; those above it must be there. What others own in it is left as it is.
+
+    Raises
+    ------
+    OSError
+        PermissionError where it belongs to somebody else and is not shared yet.
+    """
+    _SHARED.clear()
+    name = os.fspath(folder)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, _PRIVATE_FOLDER)
+    if os.name == "nt" or _is_shared(name):
+        return
+    os.chmod(name, _GROUP_FOLDER)
+    for home, folders, files in os.walk(name):
+        for names, mode in ((folders, _GROUP_FOLDER), (files, _GROUP_FILE)):
+            for each in names:
+                with contextlib.suppress(OSError):  # somebody else's, or gone
+                    if not os.path.islink(path := os.path.join(home, each)):
+                        os.chmod(path, mode)
+    _SHARED.clear()
 
 
 def _sync_quietly(fd: int) -> None:
@@ -952,6 +1189,26 @@ def is_there(path: str | os.PathLike[str]) -> bool:
     return True
 
 
+def identity_of(path: str | os.PathLike[str]) -> FileId | None:
+    """Return what tells the file of a name from others that had it, or will.
+
+    Parameters
+    ----------
+    path : path-like
+        The name.
+
+    Returns
+    -------
+    (int, int) or None
+        Device and inode; None where there is no such name.
+    """
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def remove(path: str | os.PathLike[str]) -> None:
     """Remove a file, if it is there.
 
@@ -1012,7 +1269,7 @@ def remove_folder(path: str | os.PathLike[str]) -> None:
 
 
 def make_folder(path: str | os.PathLike[str], syncer: Syncer | None = None) -> None:
-    """Make a folder and those above it, for this user only (mode 0700).
+    """Make a folder and those above it, for this user only (mode 0700), or for the group where the one above is.
 
     Parameters
     ----------
@@ -1036,7 +1293,7 @@ def make_folder(path: str | os.PathLike[str], syncer: Syncer | None = None) -> N
     """
     name = os.fspath(path)
     try:
-        os.mkdir(name, 0o700)
+        _make_one_folder(name)
     except FileExistsError:
         if _is_no_folder(name):
             raise
@@ -1050,6 +1307,21 @@ def make_folder(path: str | os.PathLike[str], syncer: Syncer | None = None) -> N
         return
     if syncer is not None:
         syncer.folder(os.path.dirname(name))
+
+
+def _make_one_folder(name: str) -> None:
+    os.mkdir(name, _PRIVATE_FOLDER)
+    if os.name == "nt":
+        return
+    _SHARED.pop(name, None)
+    try:
+        wanted = _GROUP_FOLDER if _is_shared(os.path.dirname(name) or os.curdir) else _PRIVATE_FOLDER
+        have = stat.S_IMODE(os.stat(name).st_mode)
+        if have | 0o2000 != wanted | 0o2000:
+            os.chmod(name, wanted)
+    except OSError as error:
+        if error.errno not in _NO_MODES and not isinstance(error, FileNotFoundError):
+            raise
 
 
 def _is_no_folder(path: str) -> bool:
@@ -1221,6 +1493,25 @@ def link(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> None:
     os.link(path, other)
 
 
+def writes_in_place(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether this process found that files cannot get their names there but by being created with them.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+
+    Returns
+    -------
+    bool
+        Whether a file without its head may be one that somebody is writing.
+    """
+    try:
+        return _METHODS.get(os.stat(folder).st_dev) == "create"
+    except OSError:
+        return True
+
+
 def replace(path: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Syncer) -> None:
     """Write a file over the one that has its name; one of both is there whole at every moment.
 
@@ -1240,9 +1531,11 @@ def replace(path: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Syn
     """
     name = os.fspath(path)
     temporary = f"{os.path.dirname(name) or os.curdir}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
-    fd = os.open(temporary, _CREATE_FLAGS, 0o600)
+    mode = _file_mode(os.path.dirname(name) or os.curdir)
+    fd = os.open(temporary, _CREATE_FLAGS, mode)
     try:
         try:
+            _with_mode(fd, mode)
             _write_all(fd, buffers)
             if syncer.durability is Durability.FULL:
                 _sync_quietly(fd)
@@ -1287,7 +1580,7 @@ def now(folder: str | os.PathLike[str]) -> float:
     """
     probe = f"{os.fspath(folder)}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
     try:
-        os.close(os.open(probe, _CREATE_FLAGS, 0o600))
+        os.close(os.open(probe, _CREATE_FLAGS, _PRIVATE_FILE))
     except OSError:
         return time.time()
     seen = look_at(probe)
@@ -1311,12 +1604,12 @@ def write_over(path: str | os.PathLike[str], data: bytes) -> None:
     folder = os.path.dirname(os.fspath(path))
     temporary = os.path.join(folder, f"{TEMPORARY_PREFIX}{os.urandom(16).hex()}")
     try:
+        if not is_there(folder) and is_there(os.path.dirname(folder)):
+            make_folder(folder)
+        mode = _file_mode(folder)
+        fd = os.open(temporary, _CREATE_FLAGS, mode)
         try:
-            fd = os.open(temporary, _CREATE_FLAGS, 0o600)
-        except FileNotFoundError:
-            os.mkdir(folder, 0o700)
-            fd = os.open(temporary, _CREATE_FLAGS, 0o600)
-        try:
+            _with_mode(fd, mode)
             _write_all(fd, [data])
         finally:
             os.close(fd)

@@ -367,13 +367,16 @@ class Folder:
         ``<root>/<cache_id>``.
     version : str
         Only layouts of this version count.
+    read_only : bool, default False
+        Whether nothing is written, moved or removed.
     """
 
-    def __init__(self, path: Path, version: str) -> None:
+    def __init__(self, path: Path, version: str, *, read_only: bool = False) -> None:
         self.path = path
         self.version = version
+        self.read_only = read_only
         self.bins = Bins()
-        self.records = Records(path)
+        self.records = Records(path, read_only=read_only)
         self.layouts: dict[str, Layout] = {}
         self.rebuild: Callable[[], Layout | None] | None = None
         self._passed_over: set[str] = set()
@@ -490,13 +493,15 @@ class Folder:
             Bins that chunk files name.
         """
         try:
+            if self.read_only:
+                raise files.read_only_error(self.path)
             self.commit_layout(layout, files.Syncer())
         except OSError:  # a root that can only be read: the bins hold for this process
             self._adopt(_document(layout)[0], layout)
 
     def _set_aside(self, name: str) -> Path | None:
         path = self.path / name
-        seen = files.look_at(path)
+        seen = None if self.read_only else files.look_at(path)
         if seen is None:
             return None
         return files.quarantine(path, self.path / "quarantine", seen.file_id, lambda _: False)

@@ -1,7 +1,7 @@
 """Faults on a timetable, injected through ``disk/files``, which every system call to a store goes through.
 
-:class:`Calls` stands in for the module :mod:`os` as that module sees it. It counts the calls that reach the system,
-and fails at the one that it was told, or kills the process there; it can also record what was done to the disk.
+:class:`Calls` stands in for the module :mod:`os` as that module sees it. It counts the calls that reach
+the system, and fails at the one that it was told, or kills the process there.
 """
 
 from __future__ import annotations
@@ -16,15 +16,43 @@ from typing import Any
 
 from chunk_memo.disk import files
 
-CALLS = frozenset(
-    "chmod close fchmod fdatasync fstat fsync ftruncate link listdir lseek lstat mkdir open posix_fallocate pread"
-    " preadv pwrite pwritev read readlink readv rename replace rmdir scandir stat statvfs symlink truncate unlink"
-    " utime write writev".split()
+WRITING = frozenset(
+    {
+        "chmod",
+        "close",
+        "fchmod",
+        "fsync",
+        "link",
+        "mkdir",
+        "open",
+        "rename",
+        "replace",
+        "rmdir",
+        "unlink",
+        "utime",
+        "write",
+        "writev",
+    }
+)
+"""What may find a disk full."""
+
+CALLS = WRITING | frozenset(
+    {
+        "fstat",
+        "listdir",
+        "lseek",
+        "lstat",
+        "pread",
+        "preadv",
+        "read",
+        "readlink",
+        "readv",
+        "scandir",
+        "stat",
+        "statvfs",
+    }
 )
 """What reaches the system; anything else that is taken from :mod:`os` is passed on."""
-
-WRITING = frozenset("fsync link mkdir open rename replace rmdir unlink utime write writev close".split())
-"""What may find a disk full."""
 
 KILL_BEFORE, KILL_AFTER = "KILL before", "KILL after"
 ERRORS = {name: getattr(errno, name) for name in ("EIO", "ENOSPC", "EDQUOT")}
