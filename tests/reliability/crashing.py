@@ -35,7 +35,7 @@ class Done:
     """One operation of the session."""
 
     what: str
-    """``mkdir``, ``write``, ``link`` (a name for a file), ``unlink``, ``rmdir``, ``rename``, ``sync``, ``ack``."""
+    """``mkdir``, ``rmdir``, ``write``, ``link`` (of a name), ``unlink``, ``rename``, ``sync``, ``ack``."""
     path: str = ""
     """The name; of a rename the new one."""
     file: int = -1

@@ -7,6 +7,7 @@ the system, and fails at the one that it was told, or kills the process there.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import threading
@@ -90,8 +91,16 @@ class Calls:
             return true
         return self._wrapped.setdefault(name, self._wrap(name, true))
 
+    def _writes(self, name: str, arguments: tuple[Any, ...]) -> bool:
+        """Whether a call could find a disk full: opening to read could not, nor closing what was read."""
+        if name == "open":
+            return bool(arguments[1] & os.O_CREAT)
+        return name != "close" or bool(fcntl.fcntl(arguments[0], fcntl.F_GETFL) & os.O_ACCMODE)
+
     def _wrap(self, name: str, true: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
+            if self.only is WRITING and not self._writes(name, arguments):
+                return true(*arguments, **options)
             with self._lock:
                 number, self.count = self.count, self.count + 1
             due = number == self.at or (self.forever and number > self.at >= 0)
