@@ -1081,7 +1081,7 @@ class ChunkStore:
         ChunkFormatError
             Where the file is damaged.
         """
-        with chunkfile.load(path, max_bytes=self.max_bytes) as chunk:
+        with self.opened(path) as chunk:
             keys = signed_by(chunk)
             own = own_key(outside=self.folder.path.parent) if keys else None
             if own is None or keys == {own.key_id}:
@@ -1164,7 +1164,7 @@ class ChunkStore:
             except FormatVersionError:
                 return False
             except ChunkFormatError as error:
-                if not _being_written(path):
+                if not (_being_written(path) and files.writes_in_place(os.path.dirname(path))):
                     self._set_aside(path, ref, error.seen, str(error))
                     return None if files.identity_of(path) != error.seen else False
             except OSError:

@@ -92,6 +92,7 @@ __all__ = [
     "volume",
     "walk",
     "write_over",
+    "writes_in_place",
 ]
 
 _T = TypeVar("_T")
@@ -1659,6 +1660,25 @@ def link(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> None:
     os.link(path, other)
 
 
+def writes_in_place(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether this process found that files cannot get their names there but by being created with them.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+
+    Returns
+    -------
+    bool
+        Whether a file without its head may be one that somebody is writing.
+    """
+    try:
+        return _METHODS.get(os.stat(folder).st_dev) == "create"
+    except OSError:
+        return True
+
+
 def replace(path: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Syncer) -> None:
     """Write a file over the one that has its name; one of both is there whole at every moment.
 
@@ -1713,7 +1733,7 @@ def now(folder: str | os.PathLike[str]) -> float:
     """
     probe = f"{os.fspath(folder)}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
     try:
-        os.close(os.open(probe, _CREATE_FLAGS, 0o600))
+        os.close(os.open(probe, _CREATE_FLAGS, _PRIVATE_FILE))
     except OSError:
         return time.time()
     seen = look_at(probe)
@@ -1737,11 +1757,9 @@ def write_over(path: str | os.PathLike[str], data: bytes) -> None:
     name = os.fspath(path)
     folder = os.path.dirname(name)
     with contextlib.suppress(OSError):
-        try:
-            _write_in_place(name, [data], full=False, mode=_file_mode(folder))
-        except FileNotFoundError:
-            os.mkdir(folder, 0o700)
-            _write_in_place(name, [data], full=False, mode=_file_mode(folder))
+        if not is_there(folder) and is_there(os.path.dirname(folder)):
+            make_folder(folder)
+        _write_in_place(name, [data], full=False, mode=_file_mode(folder))
 
 
 def remove_tree(path: str | os.PathLike[str]) -> None:

@@ -501,9 +501,7 @@ class Folder:
 
     def _set_aside(self, name: str) -> Path | None:
         path = self.path / name
-        if self.read_only:
-            return None
-        seen = files.look_at(path)
+        seen = None if self.read_only else files.look_at(path)
         if seen is None:
             return None
         return files.quarantine(path, self.path / "quarantine", seen.file_id, lambda _: False)
