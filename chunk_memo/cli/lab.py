@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from chunk_memo.cli import common
 from chunk_memo.cli.saving import save_results, saving_option
 from chunk_memo.display.history import size_text, table_lines
 from chunk_memo.errors import ChunkMemoError, DamageWarning
@@ -19,9 +20,7 @@ from chunk_memo.lab.checkpoint import CheckpointManager
 __all__ = ["checkpoints", "log"]
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _of = click.option("--name", metavar="EXPERIMENT", help="Only this experiment; by default every one in DIR.")
 
 
@@ -32,7 +31,7 @@ def log() -> None:
 
 @log.command()
 @click.argument("file", type=_FILE)
-@_as_json
+@common.as_json
 @saving_option
 def analyze(file: Path, as_json: bool, save_to: Path | None) -> None:
     """Summarize FILE, the JSON lines of an experiment, and what it was renamed to before.
@@ -78,9 +77,9 @@ def checkpoints() -> None:
 
 
 @checkpoints.command()
-@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("folder", metavar="DIR", type=common.FOLDER)
 @_of
-@_as_json
+@common.as_json
 @saving_option
 def ls(folder: Path, name: str | None, as_json: bool, save_to: Path | None) -> None:
     """List the checkpoints in DIR, the oldest first.
@@ -108,9 +107,9 @@ def ls(folder: Path, name: str | None, as_json: bool, save_to: Path | None) -> N
 
 
 @checkpoints.command()
-@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("folder", metavar="DIR", type=common.FOLDER)
 @_of
-@_as_json
+@common.as_json
 @saving_option
 def verify(folder: Path, name: str | None, as_json: bool, save_to: Path | None) -> None:
     """Check every byte of the checkpoints in DIR.
@@ -134,10 +133,10 @@ def verify(folder: Path, name: str | None, as_json: bool, save_to: Path | None) 
 
 
 @checkpoints.command()
-@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("folder", metavar="DIR", type=common.FOLDER)
 @click.argument("target", metavar="TARGET", type=click.Path(file_okay=False, path_type=Path))
 @_of
-@_as_json
+@common.as_json
 def backup(folder: Path, target: Path, name: str | None, as_json: bool) -> None:
     """Copy the checkpoints in DIR to the folder TARGET, each verified before and after.
 

@@ -439,9 +439,9 @@ class CheckpointManager:
     keep_last_n : int or None, default 3
         How many of the newest checkpoints are kept, those of earlier processes included; 0 or None keeps all.
     save_frequency : int, optional
-        :meth:`should_save_checkpoint` says yes every so many iterations …
+        :meth:`should_save_checkpoint` says yes every so many iterations.
     save_every_seconds : float, optional
-        … or when the last save is so many seconds ago.
+        It says yes, too, when the last save is so many seconds ago.
     allow_pickle : bool, default True
         Whether objects without a native form may be saved as signed pickles, and those be loaded. Pickles that
         neither one's own key nor a trusted one signed are never loaded.
