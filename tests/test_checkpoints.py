@@ -36,6 +36,7 @@ from chunk_memo.errors import (
     DamageWarning,
     EncodingError,
     PickleRefusedError,
+    PickleWarning,
     SpecError,
     UntrustedPickleError,
 )
@@ -303,6 +304,9 @@ def damages(dice: random.Random, data: bytes, other: bytes) -> bytes:
     return data[at:] + data[:at]
 
 
+pickles_are_expected = pytest.mark.filterwarnings("ignore::chunk_memo.errors.PickleWarning")
+
+
 def damage(folder: Path, count: int, seed: int) -> Counter[str]:
     """Damage the newest of three checkpoints again and again; count what loading it came to."""
     dice, outcomes = random.Random(seed), Counter[str]()
@@ -337,6 +341,7 @@ def damage(folder: Path, count: int, seed: int) -> Counter[str]:
     return outcomes
 
 
+@pickles_are_expected
 def test_damaged_files_fall_back(tmp_path: Path) -> None:
     """Flipped, cut, zeroed, spliced: the checkpoint before, with one warning; never a wrong state."""
     outcomes = damage(tmp_path, 120, 1)
@@ -344,6 +349,7 @@ def test_damaged_files_fall_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pickles_are_expected
 def test_damaged_files_fall_back_long(tmp_path: Path) -> None:
     """The same for 1,000 files of each of three seeds."""
     for seed in range(3):
@@ -379,6 +385,8 @@ def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
 def test_own_objects_are_signed_pickles(tmp_path: Path) -> None:
     """They come back; not where pickles are refused, nor under another user's key."""
     manager = CheckpointManager(tmp_path, "exp")
+    with pytest.warns(PickleWarning, match=r"'model': test_checkpoints:Model"):
+        path = manager.save_checkpoint({"model": Model(0.5), "x": 1}, 1)
     path = manager.save_checkpoint({"model": Model(0.5), "x": 1}, 1)
     assert 0.5 == manager.load_checkpoint()["state"]["model"].weight
     with pytest.raises(PickleRefusedError, match="allow_pickle"):
@@ -413,6 +421,7 @@ def forged(path: Path, state: Any, signature: Callable[[dict[str, Any], Any], No
     path.write_bytes(b"".join(chunkfile.image(content)))
 
 
+@pickles_are_expected
 def test_nothing_in_a_foreign_file_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unsigned, signed at random, with another pickle's signature, or by another key: no byte is unpickled."""
     trap = tmp_path / "sprung"

@@ -51,6 +51,7 @@ from chunk_memo.errors import (
     ChunkMemoWarning,
     DamageWarning,
     PickleRefusedError,
+    PickleWarning,
     SpecError,
     caller_level,
 )
@@ -76,6 +77,9 @@ _KIND = "checkpoint"
 _FORMAT = 1
 _ANY_SIZE = 1 << 62
 _LOOKS = 3
+_PICKLES = ""
+"""Stands for the warning of pickles among the names of files that were warned of."""
+
 _DAY = 86400.0
 _NAME = re.compile(r"(?P<name>.+)_(iter_\d{6,}|ckpt_\d{4,})\.ckpt", re.DOTALL)
 _UNFINISHED = re.compile(re.escape(files.TEMPORARY_PREFIX) + r"(\d+)-([0-9a-f]{8})-[0-9a-f]{32}")
@@ -229,10 +233,12 @@ class _Packed:
     constant: dict[str, Any]
     arrays: dict[str, np.ndarray[Any, Any]]
     dims: dict[str, tuple[str, ...]]
+    pickled: dict[str, tuple[str, ...]]
+    """Where something had to be pickled, and the types of it."""
 
 
 def _pack(state: Any, extra: Any, allow_pickle: bool) -> _Packed:
-    packed = _Packed({"kind": _KIND, "format": _FORMAT}, {}, {})
+    packed = _Packed({"kind": _KIND, "format": _FORMAT}, {}, {}, {})
     _add(packed, "state", encode([state], allow_pickle=allow_pickle, where="state"), "")
     _add(packed, "extra", encode([extra], allow_pickle=allow_pickle, where="metadata"), "checkpoint/")
     return packed
@@ -243,6 +249,7 @@ def _add(packed: _Packed, part: str, encoded: Encoded, prefix: str) -> None:
     for pickled in pickled_parts(encoded.tree):
         signature = _signer().sign(_signed(encoded.tree, pickled, encoded.arrays))
         encoded.arrays[pickled.signature][0] = np.frombuffer(signature, np.uint8)
+        packed.pickled[pickled.array] = pickled.types
     names: dict[str, tuple[str, bool]] = {}
     for label, array in encoded.arrays.items():
         name = prefix + label
@@ -562,6 +569,11 @@ class CheckpointManager:
             For an iteration that cannot be.
         OSError
             Where it could not be written. What was saved before is untouched.
+
+        Warns
+        -----
+        PickleWarning
+            Once, where something of the state has no form but a pickle.
         """
         number = None if iteration is None else _count("iteration", iteration, 0)
         given = dict(metadata or {})
@@ -581,6 +593,7 @@ class CheckpointManager:
             self._write(path, packed, label)
             self._saved_at = time.monotonic()
             self._tidy()
+        self._tell_of_pickles(packed.pickled)  # at last, for where warnings are errors
         return path
 
     def _write(self, path: Path, packed: _Packed, label: Mapping[str, Any]) -> None:
@@ -596,6 +609,19 @@ class CheckpointManager:
             self.compression,
         )
         files.save(path, chunkfile.image(content), self.durability, label=f"{os.getpid()}-{_HOST}-")
+
+    def _tell_of_pickles(self, pickled: Mapping[str, tuple[str, ...]]) -> None:
+        """Say once that something had to be pickled."""
+        if pickled and _PICKLES not in self._told:
+            self._told.add(_PICKLES)
+            what = "; ".join(f"{name!r}: {', '.join(types)}" for name, types in pickled.items())
+            warnings.warn(
+                f"the checkpoints of {self.experiment_name!r} hold pickles ({what}), which only holders of your"
+                " key can load; save arrays and plain values, or give the types a form by register_encoding(type,"
+                " encode, decode)",
+                PickleWarning,
+                stacklevel=caller_level(),
+            )
 
     def _next_id(self) -> str:
         taken = [int(name[5:]) for name in self._ids() if name.startswith("ckpt_")]
