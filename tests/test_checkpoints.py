@@ -67,6 +67,9 @@ class Evil:
         return os.mkdir, (self.path,)
 
 
+GOOD_LABEL = b'{"experiment_name": "exp", "iteration": 1, "checkpoint_id": "x", "sequence": 2, "metadata": {}}'
+
+
 def invoked(*arguments: object) -> Result:
     """Run the command."""
     return CliRunner().invoke(main, list(map(str, arguments)))
@@ -238,11 +241,12 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
         ({"save_frequency": 0}, "save_frequency"),
         ({"save_frequency": 2.5}, "save_frequency"),
         ({"save_every_seconds": 0}, "save_every_seconds"),
+        ({"compression": "rar"}, "compression"),
     ],
 )
 def test_bad_arguments_are_named(tmp_path: Path, arguments: dict[str, Any], named: str) -> None:
     """With what was expected and what came."""
-    with pytest.raises(SpecError, match=f"{named}.*expected"):
+    with pytest.raises(SpecError, match=f"{named}.*(expected|must be)"):
         CheckpointManager(**{"checkpoint_dir": tmp_path, "experiment_name": "exp", **arguments})
 
 
@@ -377,6 +381,37 @@ def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
     CheckpointManager(tmp_path, "exp").save_checkpoint({}, 3)
     with pytest.warns(DamageWarning):
         assert 3 == CheckpointManager(tmp_path, "exp").load_checkpoint()["iteration"]
+
+
+@pytest.mark.parametrize(
+    ("label", "constant"),
+    [
+        (b"[1]", {}),
+        (
+            b'{"experiment_name": "exp", "iteration": 1, "checkpoint_id": "", "sequence": 1e999, "metadata": {}}',
+            {},
+        ),
+        (b'{"experiment_name": "exp", "iteration": [], "checkpoint_id": "", "sequence": 1, "metadata": {}}', {}),
+        (GOOD_LABEL, {"state": 5}),
+        (GOOD_LABEL, {"state": {"tree": {"k": "pickle"}, "arrays": {}}}),
+        (GOOD_LABEL, {"state": {"tree": [], "arrays": {"a": 5}}}),
+        (GOOD_LABEL, {"state": {"tree": [], "arrays": {"a": ["none", True]}}}),
+        (
+            GOOD_LABEL,
+            {"state": {"tree": {"k": "none"}, "arrays": {}}, "extra": {"tree": {"k": "none"}, "arrays": {}}},
+        ),
+    ],
+)
+def test_malformed_content_is_a_clear_error(tmp_path: Path, label: bytes, constant: dict[str, Any]) -> None:
+    """Checksums hold, and what they guard is nonsense: a ChunkFormatError, and the older one is loaded."""
+    CheckpointManager(tmp_path, "exp").save_checkpoint({"i": 0}, 0)
+    path = tmp_path / "exp_iter_000001.ckpt"
+    content = chunkfile.Content({"kind": "checkpoint", **constant}, label, {"a": np.zeros(3)}, {}, {}, 0, 0.0)
+    path.write_bytes(b"".join(chunkfile.image(content)))
+    with pytest.raises(ChunkFormatError):
+        resume_from_checkpoint(path)
+    with pytest.warns(DamageWarning):
+        assert {"i": 0} == CheckpointManager(tmp_path, "exp").load_checkpoint()["state"]
 
 
 # --- pickles -----------------------------------------------------------------------------------------------
