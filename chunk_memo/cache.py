@@ -1198,6 +1198,16 @@ class ChunkCache:
             self._state.layers.refresh()
             return cleaning.clean(self._state.layers, grace=grace, dry_run=dry_run, quarantine=quarantine)
 
+    def weed(self) -> int:
+        """Set aside files that are whole and yet hold what no output can be.
+
+        Returns
+        -------
+        int
+            Number of files set aside.
+        """
+        return 0 if self.read_only else cleaning.weed(self._state.layers)
+
     # --- as tables -----------------------------------------------------------------------------------------
 
     def to_parquet(

@@ -464,7 +464,7 @@ def spread(rows: Array, lacking: npt.NDArray[np.bool_]) -> Array:
         As many dimensions as the request has, then those of one output.
     """
     if not lacking.any():
-        return rows.reshape(*lacking.shape, *rows.shape[1:])
+        return rows.reshape((*lacking.shape, *rows.shape[1:]))
     values = np.zeros((*lacking.shape, *rows.shape[1:]), rows.dtype)
     values[~lacking] = rows
     values[lacking] = _blank(rows.dtype)
@@ -782,7 +782,7 @@ class SweepResult:
         return found[self.name] if list(found) == [self.name] else found
 
     def _shaped(self, variable: Variable) -> Array:
-        return variable.values.reshape(*self.shape, *variable.trailing)
+        return variable.values.reshape((*self.shape, *variable.trailing))
 
     def to_xarray(
         self,

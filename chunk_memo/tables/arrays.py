@@ -5,7 +5,7 @@ A lazy variable is an array that reads points when it is indexed (:class:`Stored
 before anything is read, so it is learned from one stored file; where others turn out to hold something that does
 not fit it, the read says so. Small results are read at once, and have the dtype of all their values.
 
-What lacks is NaN, NaT or None, and the coordinate ``status`` tells it from a NaN that the function returned.
+What lacks is NaN or NaT (of texts, xarray makes None a NaN), and the coordinate ``status`` tells it from a NaN that the function returned.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def dataset(
     variables = {
         name: (
             _names(result, name, each.trailing, dims),
-            filled(each.values).reshape(*result.shape, *each.trailing),
+            filled(each.values).reshape((*result.shape, *each.trailing)),
         )
         for name, each in read.variables.items()
     }
@@ -336,13 +336,18 @@ class StoredArray(BackendArray):
                 f"some outputs of {self.name!r} have the shape {variable.trailing}, others {trailing}; select those"
                 f" of one shape"
             )
-        return self._promised(filled(variable.values).reshape(*part.shape, *trailing))
+        return self._promised(filled(variable.values).reshape((*part.shape, *trailing)))
 
     def _promised(self, values: Array) -> Array:
+        """Return values in the dtype that was learned from one file; they may be of another that fits into it."""
         if values.dtype == self.dtype:
             return values
-        cast = values.astype(self.dtype)
-        if not np.can_cast(values.dtype, self.dtype, "safe") and not _same(values, cast):
+        try:
+            cast = values.astype(self.dtype)
+            fits = np.can_cast(values.dtype, self.dtype, "safe") or _same(values, cast)
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
             raise OutputError(
                 f"some stored outputs of {self.name!r} are of the dtype {values.dtype}, which the {self.dtype} of"
                 f" others cannot hold; read them at once, by to_xarray(lazy=False)"

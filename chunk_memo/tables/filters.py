@@ -13,12 +13,12 @@ from typing import Any
 
 from chunk_memo.errors import QueryError, SpecError
 from chunk_memo.runparams import conditions
-from chunk_memo.tables.dataset import identifier, literal
+from chunk_memo.tables.dataset import arrow_of, identifier, literal
 from chunk_memo.tables.needs import needed
 
 duckdb = needed("duckdb")
 
-__all__ = ["Where", "arrow_of", "checked_condition", "checked_select", "locked", "result_of", "where_clause"]
+__all__ = ["Where", "checked_condition", "checked_select", "locked", "result_of", "where_clause"]
 
 Where = str | Mapping[str, Any] | Sequence[Any] | None
 """A condition as users write it."""
@@ -128,7 +128,8 @@ def checked_condition(condition: str) -> str:
         ...
     chunk_memo.errors.QueryError: '1=1) UNION SELECT (1' is not closed in itself; ...
     """
-    if not isinstance(condition, str) or "\0" in condition:
+    given: Any = condition
+    if not isinstance(given, str) or "\0" in given:
         raise QueryError(f"a condition must be a text, got {condition!r:.200}; {_WAY_OUT}")
     whole = f"(\n{condition}\n)"
     checked_select(f"SELECT 1 WHERE {whole}")
@@ -243,23 +244,6 @@ def result_of(connection: Any, sql: str, values: Sequence[Any], returns: str) ->
         raise
     except duckdb.Error as error:
         raise QueryError(f"DuckDB refuses the query: {_first_line(error)}") from error
-
-
-def arrow_of(answer: Any) -> Any:
-    """Return the rows of an answer as an Arrow table, in every version of DuckDB.
-
-    Parameters
-    ----------
-    answer : duckdb.DuckDBPyRelation
-        The answer.
-
-    Returns
-    -------
-    pyarrow.Table
-        Its rows.
-    """
-    fetch = getattr(answer, "to_arrow_table", None) or answer.fetch_arrow_table
-    return fetch()
 
 
 def _shown(sql: str) -> str:

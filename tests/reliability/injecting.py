@@ -151,18 +151,19 @@ SCENARIOS = {
 def acted(scenario: Scenario, sweep: Sweep, calls: Any) -> dict[str, Any]:
     """Do what is disturbed, in a child; say what it acknowledged, and whether the fault fired."""
     done: set[Point] = set()
-    told = ""
+    error: Exception | None = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ChunkMemoWarning)
         with faults.injected(calls):
             try:
                 done = scenario.act(sweep)
-            except StoreError as error:
-                assert error.output is not None, "the outputs did not come with the error"
-                told = "StoreError"
-            except (ChunkMemoError, OSError) as error:
-                told = type(error).__name__
-                assert not sweep.executed, f"what was computed did not come with {error!r}"
+            except (ChunkMemoError, OSError) as caught:
+                error = caught
+    if isinstance(error, StoreError):
+        assert error.output is not None, "the outputs did not come with the error"
+    elif error is not None:
+        assert not sweep.executed, f"what was computed did not come with {error!r}"
+    told = type(error).__name__ if error is not None else ""
     return {"acknowledged": sorted(done), "fired": calls.fired[:1], "calls": calls.count, "told": told}
 
 
