@@ -16,7 +16,15 @@ from typing import Any
 
 import pytest
 
-__all__ = ["FAILURES", "MPI_ENVIRONMENT", "dask_client", "dask_cluster", "enclosure", "ray_started", "run_under_mpi"]
+__all__ = [
+    "FAILURES",
+    "MPI_ENVIRONMENT",
+    "dask_client",
+    "dask_cluster",
+    "enclosure",
+    "ray_started",
+    "run_under_mpi",
+]
 
 HERE = Path(__file__).parent
 

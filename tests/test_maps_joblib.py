@@ -149,7 +149,7 @@ def test_a_backend_that_is_not_there() -> None:
 
 def test_a_backend_that_keeps_results_back_is_refused() -> None:
     """The backend that would wait for ever for a worker which was killed is an error that says what to take."""
-    with pytest.raises(SpecError, match=r"'loky', 'threading' and 'dask'.*map_fn=pool"):
+    with pytest.raises(SpecError, match=r"'loky', 'threading', 'dask'.*map_fn=pool"):
         outcomes(Joblib(2, backend="multiprocessing").run(mapping.square, iter([1])))
 
 

@@ -148,7 +148,7 @@ class Joblib:
             if "return_as" not in str(error):
                 raise
             raise SpecError(
-                f"{_WHERE} needs a backend that hands over results as they come, as 'loky', 'threading' and 'dask'"
+                f"{_WHERE} needs a backend that hands over results as they come, as 'loky', 'threading', 'dask'"
                 f" do ({error}); a multiprocessing.Pool can be given itself: map_fn=pool"
             ) from None
 
