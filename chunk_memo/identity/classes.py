@@ -44,6 +44,7 @@ _ADDED: Final = frozenset(
         "__protocol_attrs__",
         "__qualname__",
         "__signature__",
+        "__slotnames__",
         "__slots__",
         "__static_attributes__",
         "__type_params__",
