@@ -24,6 +24,7 @@ from benchmarks import (
     records,
     rivals,
     streaming,
+    tables,
     writes,
 )
 from benchmarks.report import Section, as_json, changes, digest, machine, markdown
@@ -41,6 +42,7 @@ SUBJECTS: dict[str, Callable[[Path, bool], Section]] = {
     "extensions": extensions.run,
     "parallel": parallel.run,
     "database": database.run,
+    "tables": tables.run,
     "rivals": rivals.run,
     "growth": growth.run,
 }
