@@ -476,8 +476,7 @@ class Store:
 
     def _here(self, record: RunRecord) -> RunRecord:
         """Return a record with its path as it is on this machine."""
-        path = Path(record.result_path)
-        return record if path.is_absolute() else replace(record, result_path=self.results_dir / path)
+        return record.located(self.results_dir)
 
     def _is_damaged(self, record: RunRecord) -> bool:
         try:

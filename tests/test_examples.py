@@ -54,6 +54,22 @@ def test_the_quick_start_repeats_its_story(tmp_path: Path, run_program: Callable
     assert first == second
 
 
+def test_the_store_tells_the_truth(tmp_path: Path, run_program: Callable[[Path], str]) -> None:
+    """The second sweep runs nothing, halving the step divides RK4's drift by far more than Euler's."""
+    printed = run_program(copy_of("store.py", tmp_path))
+    assert [("first sweep", "18", "18"), ("same sweep", "18", "0")] == re.findall(
+        r"^(first sweep|same sweep) +(\d+) runs, +(\d+) of them new", printed, re.M
+    )
+    assert "rk4 with steps below 0.1: 6 runs, which differ in ('beta', 'solver')" in printed
+    rows = re.findall(r"^(0\.\d+) +(\S+) +(\S+)$", printed, re.M)
+    assert ["0.1", "0.05", "0.025"] == [step for step, _, _ in rows]
+    euler, rk4 = ([float(row[column]) for row in rows] for column in (1, 2))
+    assert all(one / other > 10 for one, other in zip(rk4, rk4[1:], strict=False))
+    assert all(2 < one / other < 4 for one, other in zip(euler, euler[1:], strict=False))
+    assert "registered: another program" in printed
+    assert "a run's record: .npy file" in printed
+
+
 @pytest.mark.parametrize(
     ("part", "claim"),
     [
