@@ -102,12 +102,12 @@ def main():
     elsewhere = HERE / "elsewhere.npy"
     np.save(elsewhere, np.ones((2, 3)))
     store.register(params, elsewhere, made_by="another program")
-    print("registered:", store.retrieve(params).metadata["made_by"])
+    registered = store.run_or_retrieve(params, simulate)
+    print("registered, and found:", registered.metadata["made_by"])
 
-    first = store.retrieve(next(wanted()))
-    print(
-        f"\na run's record: {first.result_path.suffix} file, {first.file.size:,} bytes, hash {first.params_hash}"
-    )
+    first = store.run_or_retrieve(next(wanted()), simulate)
+    size = first.result_path.stat().st_size
+    print(f"\na run's record: {first.result_path.suffix} file, {size:,} bytes, hash {first.params_hash}")
     print("kept with it:", ", ".join(name for name in sorted(first.metadata) if not name.startswith("git")))
 
 

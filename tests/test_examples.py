@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from collections.abc import Callable
@@ -64,9 +65,9 @@ def test_the_store_tells_the_truth(tmp_path: Path, run_program: Callable[[Path],
     rows = re.findall(r"^(0\.\d+) +(\S+) +(\S+)$", printed, re.M)
     assert ["0.1", "0.05", "0.025"] == [step for step, _, _ in rows]
     euler, rk4 = ([float(row[column]) for row in rows] for column in (1, 2))
-    assert all(one / other > 10 for one, other in zip(rk4, rk4[1:], strict=False))
-    assert all(2 < one / other < 4 for one, other in zip(euler, euler[1:], strict=False))
-    assert "registered: another program" in printed
+    assert all(one / other > 10 for one, other in itertools.pairwise(rk4))
+    assert all(2 < one / other < 4 for one, other in itertools.pairwise(euler))
+    assert "registered, and found: another program" in printed
     assert "a run's record: .npy file" in printed
 
 
