@@ -40,6 +40,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests, and the processes that they start, away from the key of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHUNK_MEMO_CONFIG", str(tmp_path_factory.mktemp("configuration") / "chunk_memo"))
+        patch.delenv("CHUNK_MEMO_KEY_FILE", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def mounts_as_they_are() -> Iterator[None]:
+    """Let no test inherit what another's file system refused."""
+    from chunk_memo.disk import files
+
+    files.forget_mounts()
+    yield
+    files.forget_mounts()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def others_read_what_is_written(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
