@@ -64,10 +64,12 @@ class RunRecord:
 
         Parameters
         ----------
-        params, metadata : str
+        params : str
             Exact JSON.
         result_path, params_hash, created_at : str
             As they are stored.
+        metadata : str
+            Exact JSON.
         file : FileMark or None
             By what the result file is known again.
 
@@ -173,6 +175,11 @@ class RunRecord:
 
 class Runs(list[RunRecord]):
     """A list of runs that can be looked at as a table.
+
+    Parameters
+    ----------
+    iterable : iterable of RunRecord
+        The runs.
 
     Examples
     --------
