@@ -23,6 +23,7 @@ from benchmarks import (
     reads,
     records,
     rivals,
+    store,
     streaming,
     tables,
     writes,
@@ -43,6 +44,7 @@ SUBJECTS: dict[str, Callable[[Path, bool], Section]] = {
     "parallel": parallel.run,
     "database": database.run,
     "tables": tables.run,
+    "store": store.run,
     "rivals": rivals.run,
     "growth": growth.run,
 }
