@@ -1,4 +1,4 @@
-"""File systems that can less: ``os.link`` or ``os.rename`` fail for ``disk/files``, in each process of a test run.
+"""File systems that can do less: ``os.link`` or ``os.rename`` fail for ``disk/files``, in all processes.
 
 Python imports this module when it starts, if this folder is in PYTHONPATH. ``CHUNK_MEMO_TEST_REFUSED`` says what
 is refused, and with which error: ``link:EPERM`` or ``link:ENOSYS,rename:EPERM``.
