@@ -1208,6 +1208,11 @@ class Chunk:
         return not self._table.pieces
 
     @property
+    def shares_constant(self) -> bool:
+        """Whether other chunks of this template have the very same constant object."""
+        return self._header.constant_size <= _CACHED_CONSTANT
+
+    @property
     def names(self) -> list[str]:
         """The names of the arrays, without the coordinates."""
         return list(self._table.arrays)

@@ -32,6 +32,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from chunk_memo.errors import SpecError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
@@ -50,11 +52,13 @@ __all__ = [
     "Seen",
     "Syncer",
     "Volume",
+    "adopt",
     "close",
     "commit",
     "commit_method",
     "facts_of",
     "file_stat",
+    "file_stem",
     "forget_mounts",
     "identity_of",
     "is_folder",
@@ -81,6 +85,7 @@ __all__ = [
     "remove_tree",
     "rename",
     "replace",
+    "save",
     "share",
     "some_names",
     "touch",
@@ -104,6 +109,7 @@ TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EINTR})
 FileId = tuple[int, int]
 """What tells one file from another of the same name: (device, inode)."""
 
+_MANY_NAMES = 1 << 20  # a limit above that keeps no folder from being listed as a whole, in a third of the time
 _MAX_TRIES = 3
 _MAX_FOLDERS = 100  # how often others may remove an empty folder before a file lies in it
 _FLUSH_SECONDS = 1.0
@@ -444,6 +450,165 @@ def commit(target: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Sy
             make_folder(folder, syncer)
     syncer.committed(name)
     return ours
+
+
+def file_stem(name: str, what: str = "name") -> str:
+    """Return a name that files are to begin with, if it can only ever name files in the folder meant.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+    what : str
+        What messages call it.
+
+    Returns
+    -------
+    str
+        The name as it is.
+
+    Raises
+    ------
+    SpecError
+        Where it is empty, longer than 200 bytes, begins with a dot, or holds a separator or a control character.
+
+    Examples
+    --------
+    >>> file_stem("exp 001")
+    'exp 001'
+    >>> file_stem("../exp")
+    Traceback (most recent call last):
+        ...
+    chunk_memo.errors.SpecError: 'name': expected a name for files, without separators and dots in front, ...
+    """
+    if not isinstance(name, str):
+        raise SpecError(f"{what!r}: expected a str, got {type(name).__name__} {name!r}")
+    printable = name.replace(" ", "").isprintable() and not any(c in name for c in '/\\:*?"<>|')
+    if not name.strip() or not printable or name.startswith(".") or len(name.encode("utf-8", "replace")) > 200:
+        raise SpecError(
+            f"{what!r}: expected a name for files, without separators and dots in front, got {name!r:.100}"
+        )
+    return name
+
+
+def save(
+    target: str | os.PathLike[str],
+    buffers: Sequence[Buffer],
+    durability: Durability | str = Durability.FULL,
+    *,
+    label: str = "",
+) -> None:
+    """Write a file in place of the one that has its name: a reader finds the old one or the new one, whole.
+
+    Missing folders are made. Unlike chunk files, what is written here is a user's own file: it gets the mode of
+    the file that it replaces, else that which the umask leaves, and a symbolic link is followed.
+
+    Parameters
+    ----------
+    target : path-like
+        The final name.
+    buffers : sequence of bytes-like
+        The file's bytes, in order.
+    durability : {"full", "fast"}
+        With "full" the file is on disk when this function returns.
+    label : str, optional
+        What the name of the unfinished file begins with, after :data:`TEMPORARY_PREFIX`.
+
+    Raises
+    ------
+    OSError
+        When the bytes could not be written. The old file is still there, and nothing else is left behind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "new" / "results.json"
+    >>> save(target, [b"{}"])
+    >>> save(target, [b"[]"])
+    >>> target.read_bytes()
+    b'[]'
+    """
+    full = Durability(durability) is Durability.FULL
+    name = os.path.realpath(target)
+    folder = os.path.dirname(name)
+    os.makedirs(folder, exist_ok=True)
+    try:
+        mode = stat.S_IMODE(os.stat(name).st_mode)
+    except FileNotFoundError:
+        mode = None
+    _write_in_place(name, buffers, full=full, mode=mode, label=label)
+    if full and _SYNC_FOLDERS:
+        first = _sync_all([folder], _READ_FLAGS, folders=True)
+        if first is not None:
+            raise first
+
+
+def _write_in_place(
+    name: str, buffers: Sequence[Buffer], *, full: bool, mode: int | None, label: str = ""
+) -> None:
+    """Write a file beside another and give it that one's name; without a mode it gets what the umask leaves."""
+    temporary = f"{os.path.dirname(name) or os.curdir}/{TEMPORARY_PREFIX}{label}{os.urandom(16).hex()}"
+    fd = os.open(temporary, _CREATE_FLAGS, 0o666 if mode is None else 0o600)
+    try:
+        try:
+            if mode is not None:
+                _with_mode(fd, mode)
+            _write_all(fd, buffers)
+            if full:
+                _sync_quietly(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def adopt(source: str | os.PathLike[str], target: str | os.PathLike[str], syncer: Syncer) -> bool:
+    """Give a file or folder that somebody else wrote its final name; never over an existing one.
+
+    Parameters
+    ----------
+    source : path-like
+        A finished and synced file, or folder, on the file system of the target.
+    target : path-like
+        The final name.
+    syncer : Syncer
+        Takes care that the name is on disk before the run returns.
+
+    Returns
+    -------
+    bool
+        True when the target is what the source was, False when the name was there already.
+
+    Raises
+    ------
+    OSError
+        When it could not be renamed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> source = Path(tempfile.mkdtemp()) / "written"
+    >>> _ = source.write_bytes(b"bytes")
+    >>> adopt(source, source.with_name("final"), Syncer("fast"))
+    True
+    """
+    name, final = os.fspath(source), os.fspath(target)
+    if os.path.isdir(name) and not os.path.islink(name):
+        if os.path.lexists(final):
+            return False
+        os.rename(name, final)  # of two folders the second is refused, unless the first is empty
+    else:
+        ours = _publish(name, final, os.stat(name).st_dev)
+        if ours is None:
+            raise OSError(errno.EPERM, "the file system neither links nor renames", final)
+        if not ours:
+            return False
+        remove(name)
+    syncer.committed(final)
+    return True
 
 
 _METHODS: dict[int, str] = {}
@@ -1419,6 +1584,8 @@ def some_names(folder: str | os.PathLike[str], limit: int) -> list[str]:
     list of str
         Names, in no particular order; none where there is no such folder.
     """
+    if limit > _MANY_NAMES:
+        return list_folder(folder)
     try:
         with os.scandir(folder) as entries:
             return [entry.name for entry in itertools.islice(entries, min(limit + 1, sys.maxsize))]
@@ -1530,22 +1697,8 @@ def replace(path: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Syn
         When the bytes could not be written, or files cannot be renamed there. The old file stays.
     """
     name = os.fspath(path)
-    temporary = f"{os.path.dirname(name) or os.curdir}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
     mode = _file_mode(os.path.dirname(name) or os.curdir)
-    fd = os.open(temporary, _CREATE_FLAGS, mode)
-    try:
-        try:
-            _with_mode(fd, mode)
-            _write_all(fd, buffers)
-            if syncer.durability is Durability.FULL:
-                _sync_quietly(fd)
-        finally:
-            os.close(fd)
-        os.replace(temporary, name)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    _write_in_place(name, buffers, full=syncer.durability is Durability.FULL, mode=mode)
     syncer.committed(name)
 
 
@@ -1601,22 +1754,12 @@ def write_over(path: str | os.PathLike[str], data: bytes) -> None:
     data : bytes
         Its content.
     """
-    folder = os.path.dirname(os.fspath(path))
-    temporary = os.path.join(folder, f"{TEMPORARY_PREFIX}{os.urandom(16).hex()}")
-    try:
+    name = os.fspath(path)
+    folder = os.path.dirname(name)
+    with contextlib.suppress(OSError):
         if not is_there(folder) and is_there(os.path.dirname(folder)):
             make_folder(folder)
-        mode = _file_mode(folder)
-        fd = os.open(temporary, _CREATE_FLAGS, mode)
-        try:
-            _with_mode(fd, mode)
-            _write_all(fd, [data])
-        finally:
-            os.close(fd)
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        _write_in_place(name, [data], full=False, mode=_file_mode(folder))
 
 
 def remove_tree(path: str | os.PathLike[str]) -> None:
