@@ -81,15 +81,18 @@ HOME = Path(chunk_memo.__file__).parent
 ELSEWHERE = {
     "disk/files.py": "the one place",
     "disk/leases.py": "/proc: which process holds a claim",
-    "doctor.py": "/proc: which file systems are mounted",
+    "disk/mounts.py": "/proc: which file systems are mounted",
     "identity/functions.py": "the user's source code",
     "identity/project.py": "the user's source code",
     "identity/reach.py": "the user's source code, and data that depends_on names",
     "identity/source.py": "the user's source code",
     "identity/watch.py": "the user's source code",
 }
-ROOMS_OF_THEIR_OWN = ("tables/", "lab/", "display/", "store.py", "disk/runindex.py", "disk/signing.py")
-"""Results in other formats, databases and pictures, which are not what these promises are about."""
+ROOMS_OF_THEIR_OWN = (
+    *("tables/", "lab/", "display/", "cli/datasets.py", "cli/experiments.py", "provenance.py"),
+    *("disk/results.py", "disk/runimport.py", "disk/runindex.py", "disk/signing.py", "store.py"),
+)
+"""Results in other formats, databases, keys and pictures, which are not what these promises are about."""
 
 METHODS = {
     *("chmod", "exists", "glob", "hardlink_to", "is_dir", "is_file", "is_symlink", "iterdir", "mkdir"),
