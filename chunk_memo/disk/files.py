@@ -1301,7 +1301,9 @@ def _put_back(moved: Path, path: Path) -> Path | None:
 
 def _rename_back(moved: Path, path: Path) -> Path | None:
     try:
-        if not os.path.lexists(path):
+        if os.path.lexists(path):
+            os.unlink(moved)
+        else:
             os.rename(moved, path)
     except OSError:
         return moved
