@@ -145,6 +145,9 @@ class Leases:
             files.rename(path, aside)
         except FileNotFoundError:
             return True
+        except OSError:  # renaming is refused; whoever renewed it in between computes what we do, and no more
+            files.remove(path)
+            return True
         moved = self._look(aside)
         if moved is not None and (moved.token, moved.modified) != (seen.token, seen.modified):
             _put_back(aside, path)  # somebody claimed it anew, or renewed it, in between
