@@ -1978,7 +1978,7 @@ def _share(root: Path, home: Path, cache: Path) -> None:
     try:
         files.make_folder(home.parent)
         files.share(home)
-        if cache.is_dir():
+        if files.is_folder(cache):
             files.share(cache)
     except OSError as error:
         raise RootError(
