@@ -440,10 +440,23 @@ class ChunkStore:
         if self._naming.path_fn is not None:
             version = self.folder.version
             path = self._naming.path_fn(dict(self._naming.params), self.key(ref), version, ref.name)
-            stem, suffix = os.path.splitext(os.fspath(self.folder.path / path))
+            stem, suffix = os.path.splitext(self._within(path))
             return (f"{stem}{self._mark}{suffix}",)
         first, second = self.folder.chunk_paths(ref.name, spread=self.spread)
         return f"{first}.h5", f"{second}.h5"
+
+    def _within(self, path: Any) -> str:
+        """Return where a user's function places a file: by a relative path no higher than the root."""
+        root = os.fspath(self.folder.path.parent)
+        text = os.path.normpath(self.folder.path / path) if isinstance(path, str | os.PathLike) else "\0"
+        inside = text.startswith(os.path.join(root, "")) and os.path.dirname(text) != root
+        chosen = isinstance(path, str | os.PathLike) and os.path.isabs(path) and ".." not in Path(path).parts
+        if "\0" in text or not (inside or chosen) or os.path.basename(text) == "metadata.json":
+            raise SpecError(
+                f"path_fn must return an absolute path, or one relative to the cache's folder that stays inside"
+                f" the root '{root}', got {path!r}"
+            )
+        return text
 
     def parts_folders(self, ref: ChunkRef) -> tuple[str, ...]:
         """Return where parts may lie, best first.
@@ -523,7 +536,14 @@ class ChunkStore:
         SpecError
             Where it is larger than ``max_chunk_bytes``.
         """
-        return chunkfile.load(path, max_bytes=self.max_bytes)
+        chunk = chunkfile.load(path, max_bytes=self.max_bytes)
+        try:
+            check_manifest(chunk)
+        except ChunkFormatError as error:
+            chunk.close()
+            error.seen = chunk.file_id
+            raise
+        return chunk
 
     def _open(self, path: str, ref: ChunkRef) -> chunkfile.Chunk | None:
         """Open a file that should hold points of a chunk; None where it cannot be believed."""
@@ -580,7 +600,6 @@ class ChunkStore:
         try:
             chunkfile.verify(path, max_bytes=self.max_bytes)
             with self.opened(path) as chunk:
-                check_manifest(chunk)
                 if decoded and chunk.identity == ref.identity:
                     self._decode(ref, chunk)
                 return chunk.identity == ref.identity
