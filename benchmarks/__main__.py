@@ -22,6 +22,7 @@ from benchmarks import (
     reads,
     records,
     rivals,
+    safety,
     streaming,
     writes,
 )
@@ -39,6 +40,7 @@ SUBJECTS: dict[str, Callable[[Path, bool], Section]] = {
     "identity": identity.run,
     "extensions": extensions.run,
     "parallel": parallel.run,
+    "safety": safety.run,
     "rivals": rivals.run,
     "growth": growth.run,
 }

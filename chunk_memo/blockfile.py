@@ -468,7 +468,7 @@ def check_manifest(chunk: chunkfile.Chunk) -> None:
         Where the manifest contradicts itself.
     """
     constant = chunk.constant
-    if chunk.checked or _CHECKED.get(id(constant)) is constant:
+    if chunk.checked or _CHECKED.get(id(constant), _CHECKED) is constant:
         return
     try:
         _check_constant(chunk, constant)

@@ -150,7 +150,7 @@ class Naming:
         if self.chunk_hash_fn is None:
             return default
         name: Any = self.chunk_hash_fn(dict(self.params), key, version)
-        safe = isinstance(name, str) and 0 < len(name.encode()) <= 200 and name.isprintable()
+        safe = isinstance(name, str) and name.isprintable() and 0 < len(name.encode()) <= 200
         if not safe or name.startswith(".") or any(c in name for c in "/\\:"):
             raise SpecError(
                 f"chunk_hash_fn must return a file name (1 to 200 bytes, no '/', no leading '.'), got {name!r}"
@@ -451,7 +451,8 @@ class ChunkStore:
         text = os.path.normpath(self.folder.path / path) if isinstance(path, str | os.PathLike) else "\0"
         inside = text.startswith(os.path.join(root, "")) and os.path.dirname(text) != root
         chosen = isinstance(path, str | os.PathLike) and os.path.isabs(path) and ".." not in Path(path).parts
-        if "\0" in text or not (inside or chosen) or os.path.basename(text) == "metadata.json":
+        lone = any("\ud800" <= character <= "\udfff" for character in text)
+        if lone or "\0" in text or not (inside or chosen) or os.path.basename(text) == "metadata.json":
             raise SpecError(
                 f"path_fn must return an absolute path, or one relative to the cache's folder that stays inside"
                 f" the root '{root}', got {path!r}"

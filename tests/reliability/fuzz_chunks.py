@@ -227,7 +227,10 @@ def made(recipe: Recipe) -> tuple[bytes, ChunkRef]:
         del changing[recipe.number(len(changing)) :]
         if len(changing) < HEADER.size:
             return bytes(changing), ref
-    constant = json.dumps(document, separators=(",", ":")).encode()
+    try:
+        constant = json.dumps(document, separators=(",", ":")).encode()
+    except RecursionError:
+        constant = b"[" * 5000
     if recipe.number(16) == 0:
         constant = recipe.bytes(255)
     return resealed(changing, constant, recipe), ref

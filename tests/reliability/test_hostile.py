@@ -1,4 +1,4 @@
-"""Files and names that somebody made up: nothing runs, nothing is opened or written elsewhere, memory is bounded."""
+"""Files and names that somebody made up: nothing runs, nothing elsewhere is touched, memory is bounded."""
 
 from __future__ import annotations
 
@@ -131,11 +131,10 @@ def use_hostile_names(count: int, tmp_path: Path) -> None:
     uses: list[Callable[[Path, str], None]] = [as_id, as_axis, as_column, as_hash, as_path]
     refused = 0
     for number in range(count):
-        root = inner / f"root{number % 50}"
+        root = inner / f"root{number}"
         try:
             uses[number % len(uses)](root, hostile_name(rng))
-        except (ChunkMemoError, OSError) as error:
-            assert isinstance(error, ChunkMemoError) or "too long" in str(error).lower()
+        except ChunkMemoError:
             refused += 1
         if number % 50 == 49:
             strangers = [path for path in tmp_path.rglob("*") if not path.is_relative_to(inner)]
