@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import (
+    database,
     extensions,
     growth,
     identity,
@@ -41,6 +42,7 @@ SUBJECTS: dict[str, Callable[[Path, bool], Section]] = {
     "extensions": extensions.run,
     "parallel": parallel.run,
     "safety": safety.run,
+    "database": database.run,
     "rivals": rivals.run,
     "growth": growth.run,
 }

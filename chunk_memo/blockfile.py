@@ -33,7 +33,7 @@ import numpy.typing as npt
 
 from chunk_memo.disk import chunkfile, hdf5image
 from chunk_memo.disk.encoding import PickledPart, decode, decode_array, encode, pickled_parts
-from chunk_memo.disk.signing import Signer
+from chunk_memo.disk.signing import KEY_ID_BYTES, Signer
 from chunk_memo.errors import ChunkFormatError, ChunkMemoError, EncodingError
 from chunk_memo.grid import AxisBins, Bins, IntArray
 from chunk_memo.identity import from_jsonable, to_jsonable
@@ -47,6 +47,7 @@ __all__ = [
     "read_complete",
     "read_part",
     "same_outputs",
+    "signed_by",
 ]
 
 _Array = npt.NDArray[Any]
@@ -67,7 +68,7 @@ _LABEL_BYTES = 64
 """Longest text that stands for an axis value."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # never changed; freezing would double what making one costs
 class ChunkRef:
     """A chunk by its bins, as one reader sees it."""
 
@@ -186,6 +187,7 @@ class BlockWriter:
         self._attributes = {"title": title} if title else {}
         self._axes: dict[bytes, _Axis] = {}
         self._ahead = 1
+        self._most_ahead = _MOST_BINS_AT_ONCE
         self._presses: dict[tuple[Any, ...], chunkfile.Press] = {}
 
     def image(
@@ -268,14 +270,17 @@ class BlockWriter:
     def _encode_bins(self, table: AxisBins, number: int) -> None:
         """Encode the values of a bin and of some that follow; the more, the more often they were wanted."""
         stop = min(number + self._ahead, len(table))
-        self._ahead = min(2 * self._ahead, _MOST_BINS_AT_ONCE)
+        self._ahead = min(2 * self._ahead, self._most_ahead)
         groups = [table.values_of(number)]
         room = _MOST_VALUES_AT_ONCE - len(groups[0])
         while room > 0 and number + len(groups) < stop:
             groups.append(table.values_of(number + len(groups)))
             room -= len(groups[-1])
-        for following, axis in enumerate(_axes(groups)):
+        axes = list(_axes(groups))
+        for following, axis in enumerate(axes):
             self._axes[table.digests(number + following)[0]] = axis
+        if len(axes) < len(groups):  # values of no common form, which are encoded bin by bin
+            self._ahead = self._most_ahead = 1
 
 
 def _axes(groups: Sequence[list[Any]]) -> Iterator[_Axis]:
@@ -420,6 +425,33 @@ def _signed(signer: Signer, ref: ChunkRef, points: IntArray | None, block: Block
                 arrays[part.signature] = np.frombuffer(signer.sign(what), np.uint8)[None]
             columns[name] = replace(column, arrays=arrays)
     return replace(block, columns={**block.columns, **columns}) if columns else block
+
+
+def signed_by(chunk: chunkfile.Chunk) -> set[str]:
+    """Return the ids of the keys that signed the pickles in a file; the signatures are not checked.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        An opened file.
+
+    Returns
+    -------
+    set of str
+        Key ids, that of unsigned pickles being empty; none where the file holds no pickles.
+
+    Raises
+    ------
+    ChunkFormatError
+        Where the file is damaged.
+    """
+    keys = set()
+    for _, _, tree, pointwise, where in chunk.constant["columns"]:
+        for part in () if pointwise else pickled_parts(tree):
+            at = where.get(part.signature)
+            signature = chunk.array(at).tobytes() if at is not None else b""
+            keys.add(signature[:KEY_ID_BYTES].hex() if any(signature) else "")
+    return keys
 
 
 def _what_is_signed(

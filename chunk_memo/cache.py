@@ -17,12 +17,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from chunk_memo import binning, catalog, cleaning, items
+from chunk_memo import binning, catalog, cleaning, items, scattered
 from chunk_memo.chunks import ChunkRef, ChunkStore, Naming
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.filters import checked_compression
@@ -44,18 +44,23 @@ from chunk_memo.errors import (
 )
 from chunk_memo.failures import Failure, Failures
 from chunk_memo.grid import Bins, ChunkKey, Grid, IntArray, chunk_sizes, make_axis
-from chunk_memo.identity import canonical_bytes, canonical_many, normalize
-from chunk_memo.layers import Asked, GcReport, Layers, Mask
+from chunk_memo.identity import canonical_bytes, canonical_many, digest_of_bytes, normalize
+from chunk_memo.layers import Asked, GcReport, Layers, Mask, Request
 from chunk_memo.ledger import FailureLog, Known, known_failures, outstanding
-from chunk_memo.outputs import KINDS, Collector
+from chunk_memo.outputs import KINDS, Block, Collector
 from chunk_memo.plan import Plan
 from chunk_memo.planning import make_plan, which_stored
 from chunk_memo.points import PointReader
 from chunk_memo.reading import Reader, Reading, read_layers
+from chunk_memo.scattered import Nearby, Scattered
 from chunk_memo.selection import Cell, Cells, Selection, new_values, select
 from chunk_memo.status import CacheStatus
 from chunk_memo.tasks import Missing, Task, tasks_for
 from chunk_memo.writing import Writer
+
+if TYPE_CHECKING:
+    from chunk_memo.results import SweepResult
+    from chunk_memo.tables.parquet import Exported
 
 __all__ = ["ChunkCache"]
 
@@ -75,6 +80,7 @@ class _State:
     lock: threading.RLock = field(default_factory=threading.RLock)
     points: PointReader | None = None
     failures: FailureLog | None = None
+    scattered: Scattered = field(default_factory=Scattered)
 
     @property
     def store(self) -> ChunkStore:
@@ -398,6 +404,23 @@ class ChunkCache:
         view._view = self.selection(axes, axis_indices)
         return view
 
+    def viewing(self, selection: Selection) -> ChunkCache:
+        """Return a view of this cache that covers a request.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request.
+
+        Returns
+        -------
+        ChunkCache
+            A view; it shares what is stored.
+        """
+        view = copy.copy(self)
+        view._view = selection
+        return view
+
     def for_points(self, *, whole: bool = False) -> ChunkCache:
         """Return a view of this cache for a function that takes single values.
 
@@ -438,14 +461,37 @@ class ChunkCache:
             known = self._cells(selection, self._bins())
         fresh = known.unbinned
         cells = self._cells(selection, self._provisional_bins()) if fresh else known
-        return make_plan(
-            cells, fresh, self._state.layers.all, self._means, self.miss_reason, self._known_failures
-        )
+        layers = self._state.layers.all
+        return make_plan(cells, fresh, layers, self.means, self.miss_reason, self._known_failures, self.nearby)
 
-    def _means(self) -> tuple[float | None, float | None]:
-        """Return mean seconds and bytes per point of a few stored files."""
+    def nearby(self) -> list[Nearby]:
+        """Return the points that form no grid, by layer.
+
+        Returns
+        -------
+        list of Nearby
+            Those of the newest generation first; nothing where none are stored.
+        """
+        self._bins()
+        return self._state.scattered.of(self._state.layers.all, self.axis_order)
+
+    def refresh(self) -> None:
+        """Take in what other processes have done: new bins, adopted caches, results that count no more."""
+        self._bins()
+        self._state.layers.refresh()
+
+    def means(self) -> tuple[float | None, float | None]:
+        """Return mean seconds of compute and bytes of file per point, of a few stored files.
+
+        Returns
+        -------
+        tuple of float, float, or None
+            Seconds and bytes; None where nothing is stored.
+        """
         seconds = size = points = 0.0
-        folders = {layer.store.folder: None for layer in self._state.layers.all}
+        layers = self._state.layers.all
+        folders = {layer.store.folder: None for layer in layers}
+        folders |= {store.folder: None for store in self._state.scattered.files(layers)}
         paths = itertools.chain.from_iterable(folder.chunk_files() for folder in folders)
         for path in itertools.islice(paths, 16):
             try:
@@ -491,10 +537,97 @@ class ChunkCache:
         planned = time.perf_counter() - started - written
         writer = self.writer()
         learn = writer.learn if writer.form is None else None
-        reading = read_layers(self._state.layers.all, cells, collector, learn, wanted, listed=listed)
+        layers = self._state.layers.all
+        reading = read_layers(layers, cells, collector, learn, wanted, listed=listed, nearby=self.nearby)
         reading.plan_seconds, reading.settled = planned, unsettled
         reading.write_seconds = written
         return reading
+
+    def read_stored(
+        self,
+        selection: Selection,
+        collector: Collector | None,
+        wanted: npt.NDArray[np.bool_] | None = None,
+        *,
+        grid_only: bool = False,
+    ) -> Reading:
+        """Read what is stored of a request, and write nothing: not even bins for values that have none.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request, which may have values that were never declared.
+        collector : Collector or None
+            Takes the outputs. With None nothing is decoded: files are opened and their manifests checked.
+        wanted : ndarray of bool, optional
+            For each point of the request whether it is wanted; all of them by default.
+        grid_only : bool, default False
+            Whether to leave out the points that form no grid.
+
+        Returns
+        -------
+        Reading
+            What was found and what was not.
+        """
+        layers = self._state.layers
+        self._bins()
+        layers.refresh()
+        bins = self._bins()
+        if self._cells(selection, bins).unbinned:
+            self._state.store.adopt_unnamed(self.axis_order)
+            bins = self._provisional_bins()
+        lacking = self._cells(selection, bins).unbinned
+        if lacking:
+            bins = bins.copied()
+            for name, places in lacking.items():
+                axis = selection.order.index(name)
+                for place in places:
+                    bins.of(name).add([selection.values[axis][place]], [selection.keys[axis][place]])
+        cells = self._cells(selection, bins)
+        nearby: Callable[[], Sequence[Nearby]] = tuple if grid_only else self.nearby
+        return read_layers(layers.all, cells, collector, wanted=wanted, nearby=nearby)
+
+    def bins_may_hold(self, keys: Mapping[str, Sequence[bytes]]) -> npt.NDArray[np.bool_]:
+        """Tell at which points some chunk of a grid may hold an output, by the values of each axis alone.
+
+        Parameters
+        ----------
+        keys : mapping of str to sequence of bytes
+            For each axis the canonical bytes of the value at each point.
+
+        Returns
+        -------
+        ndarray of bool
+            One entry for each point.
+        """
+        self._state.store.adopt_unnamed(self.axis_order)
+        count = len(next(iter(keys.values()), ()))
+        found = np.zeros(count, bool)
+        for layer in self._state.layers.all:
+            here = np.full(count, not layer.hidden)
+            for name, along in keys.items():
+                if name in layer.pinned:
+                    here &= np.fromiter((key == layer.pinned[name] for key in along), bool, count)
+                else:
+                    here &= layer.store.folder.bins.of(name).locate(along) >= 0
+            found |= here
+        return found
+
+    def scattered_store(self) -> ChunkStore:
+        """Return the chunks of points that form no grid, of the newest generation.
+
+        Returns
+        -------
+        ChunkStore
+            The chunks.
+        """
+        self._bins()
+        return self._state.scattered.store(self._state.layers.all[0])
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held while bins are made."""
+        return self._state.lock
 
     def read_back(
         self, cells: Cells, stored: Sequence[tuple[int, IntArray | None]], collector: Collector
@@ -824,6 +957,120 @@ class ChunkCache:
             state.folder.records.commit(record, files.Syncer())
             state.layers.update()
 
+    # --- labelled results ----------------------------------------------------------------------------------
+
+    def result(self) -> SweepResult:
+        """Return what is stored of this cache or slice as labelled data, which is read when it is looked at.
+
+        Nothing is run: points that are missing, or failed, are shown as such.
+
+        Returns
+        -------
+        SweepResult
+            The results, with ``to_xarray``, ``to_pandas``, ``sel`` and their like.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from chunk_memo import ChunkCache, run
+        >>> cache = ChunkCache(tempfile.mkdtemp(), "demo", axis_values={"s": [1, 2, 3]}, name="square")
+        >>> _ = run(cache.slice(s=[1, 2]), lambda s: [v * v for v in s])
+        >>> cache.result().to_numpy()
+        masked_array(data=[1, 4, --],
+                     mask=[False, False,  True],
+               fill_value=999999)
+        """
+        from chunk_memo.results import SweepResult
+
+        return SweepResult.of(self)
+
+    def sel(self, *, method: str | None = None, **labels: Any) -> SweepResult:
+        """Return results at some values of the axes; see :meth:`SweepResult.sel`.
+
+        Parameters
+        ----------
+        method : {"nearest"}, optional
+            Take the nearest values of an axis of numbers or dates.
+        **labels : object
+            Axis name to one value, several, or a slice of values.
+
+        Returns
+        -------
+        SweepResult
+            Their results; an axis with a single value is left out.
+        """
+        return self.result().sel(method=method, **labels)
+
+    def isel(self, **indices: Any) -> SweepResult:
+        """Return results at some positions of the axes; see :meth:`SweepResult.isel`.
+
+        Parameters
+        ----------
+        **indices : object
+            Axis name to an int, a slice, or a sequence of ints.
+
+        Returns
+        -------
+        SweepResult
+            Their results; an axis with a single position is left out.
+        """
+        return self.result().isel(**indices)
+
+    def to_numpy(self) -> Any:
+        """Return what is stored as arrays; see :meth:`SweepResult.to_numpy`.
+
+        Returns
+        -------
+        ndarray, or dict of str to ndarray
+            One array of the shape of the axes and of what the function returns; masked where points lack.
+        """
+        return self.result().to_numpy()
+
+    def to_xarray(self, **options: Any) -> Any:
+        """Return what is stored as an xarray Dataset; see :meth:`SweepResult.to_xarray`.
+
+        Parameters
+        ----------
+        **options : object
+            As there: ``chunks``, ``lazy``, ``dims`` and ``status``.
+
+        Returns
+        -------
+        xarray.Dataset
+            The axes are its coordinates, the params its attributes.
+        """
+        return self.result().to_xarray(**options)
+
+    def to_pandas(self) -> Any:
+        """Return what is stored as a pandas DataFrame; see :meth:`SweepResult.to_pandas`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each point.
+        """
+        return self.result().to_pandas()
+
+    def to_polars(self) -> Any:
+        """Return what is stored as a polars DataFrame; see :meth:`SweepResult.to_polars`.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row for each point.
+        """
+        return self.result().to_polars()
+
+    def to_arrow(self) -> Any:
+        """Return what is stored as an Arrow table; see :meth:`SweepResult.to_arrow`.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row for each point.
+        """
+        return self.result().to_arrow()
+
     # --- points that failed --------------------------------------------------------------------------------
 
     def failures(self) -> Failures:
@@ -850,7 +1097,23 @@ class ChunkCache:
         ({'s': 0}, 'division by zero')
         """
         found = self._failure_log().read()
-        return Failures(outstanding(found, self.grid, self._view, self._which_stored), self._forget_failures)
+        own = outstanding(found, self.grid, self._view, self._which_stored)
+        return Failures([*own, *self._failures_nearby()], self._forget_failures)
+
+    def _failures_nearby(self) -> Iterator[Failure]:
+        """Iterate over the failures of points that form no grid."""
+        asked = (
+            None
+            if self._view is None
+            else dict(zip(self._view.order, map(frozenset, self._view.keys), strict=True))
+        )
+        log = FailureLog(self.path / scattered.FOLDER, self.version)
+        for failure in scattered.failures_of(log.read(), self.axis_order, vectorize=self.vectorize):
+            keys = tuple([canonical_many(list(along)) for along in failure.values])
+            if asked is not None and any(k[0] not in asked[n] for n, k in zip(failure.order, keys, strict=True)):
+                continue
+            if not self._which_stored(Selection(failure.order, failure.values, keys)).all():  # type: ignore[arg-type]
+                yield failure
 
     def failure_log(self) -> FailureLog | None:
         """Return the records of points that failed, where they can be written.
@@ -873,10 +1136,14 @@ class ChunkCache:
         return known_failures([f for f in found if sorted(f.order) == sorted(self.axis_order)])
 
     def _forget_failures(self, failures: Sequence[Failure]) -> None:
+        nearby = FailureLog(self.path / scattered.FOLDER, self.version)
+        nearby.read()
         with _Storing(self.root), self.syncer() as syncer:
             if self.read_only:
                 raise files.read_only_error(self.root)
-            self._failure_log().forget(failures, syncer)
+            log = self._failure_log()
+            log.forget([each for each in failures if not scattered.is_nearby(each)], syncer)
+            nearby.forget([scattered.as_recorded(each) for each in failures if scattered.is_nearby(each)], syncer)
 
     def _which_stored(self, selection: Selection) -> npt.NDArray[np.bool_]:
         """Tell which points of a request without repetitions are stored; nothing of new values is."""
@@ -885,6 +1152,11 @@ class ChunkCache:
         for cell in cells if not cells.unbinned else ():
             where = np.ix_(*(axis.source for axis in cell.axes)) if cell.axes else ()
             stored[where] = which_stored(cell, cells, self._state.store).reshape(cell.shape)
+        request = Request(selection)
+        for points_of in self.nearby() if not stored.all() else ():
+            flats, numbers = points_of.within(request)
+            held = points_of.held(flats)
+            stored[tuple(along[held] for along in numbers)] |= True
         return stored
 
     def superseded_files(self) -> list[Path]:
@@ -935,6 +1207,50 @@ class ChunkCache:
             Number of files set aside.
         """
         return 0 if self.read_only else cleaning.weed(self._state.layers)
+
+    # --- as tables -----------------------------------------------------------------------------------------
+
+    def to_parquet(
+        self, path: str | os.PathLike[str], partition_by: Sequence[str] = (), *, durability: str = "full"
+    ) -> Exported:
+        """Export what is stored of this cache or slice as a tidy Parquet dataset; the next time, what is new.
+
+        Parameters
+        ----------
+        path : path-like
+            The dataset's folder; it holds exports of this cache only.
+        partition_by : sequence of str, optional
+            Columns (params or axes, or outputs of few values) whose values name folders, outermost first.
+        durability : {"full", "fast"}
+            Whether files are synced before this returns.
+
+        Returns
+        -------
+        Exported
+            How many chunks were written, and how many were there.
+
+        Raises
+        ------
+        TableError
+            Where the folder holds something else, or is partitioned otherwise.
+        ImportError
+            Where pyarrow is not installed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from chunk_memo import ChunkCache, run
+        >>> cache = ChunkCache(tempfile.mkdtemp(), "demo", chunk_spec={"s": 2}, axis_values={"s": [1, 2, 3]})
+        >>> _ = run(cache, lambda s: [value / 2 for value in s])
+        >>> folder = tempfile.mkdtemp()
+        >>> cache.to_parquet(folder)
+        Exported(chunks=2, chunks_known=0, rows=3, files=1, files_removed=0)
+        >>> cache.to_parquet(folder).chunks
+        0
+        """
+        from chunk_memo.tables.parquet import export_cache
+
+        return export_cache(self, path, partition_by, durability=durability)
 
     # --- status --------------------------------------------------------------------------------------------
 
@@ -1068,9 +1384,8 @@ class ChunkCache:
         return self._state.folder.metadata_document(self.cache_id, self.grid, identity, self.metadata)
 
     def _set_metadata_aside(self, path: Path, error: MetadataError) -> None:
-        status = os.stat(path)
-        seen = (status.st_dev, status.st_ino)
-        moved = files.quarantine(path, self.path / "quarantine", seen, lambda _: False)
+        seen = files.look_at(path)
+        moved = seen and files.quarantine(path, self.path / "quarantine", seen.file_id, lambda _: False)
         place = f"moved to '{moved}'" if moved else "left where it is"
         warnings.warn(
             f"{error.__cause__!r}: '{path}' is damaged; it was {place}, and is written anew",
@@ -1213,7 +1528,7 @@ class ChunkCache:
         self._spread()
         stores = self._state.layers.own
         paths = [p for store in stores for p in store.paths(store.ref(ref.order, ref.numbers, ref.bins))]
-        found = next((path for path in paths if os.path.exists(path)), paths[0])
+        found = next((path for path in paths if files.is_there(path)), paths[0])
         return Path(found)
 
     def load_payload(self, path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -1439,6 +1754,31 @@ class ChunkCache:
         with self._state.lock, _Storing(self.root):
             self._state.folder.commit_layout(layout, self.syncer())
 
+    def sample_blocks(self) -> Iterator[Block]:
+        """Iterate over stored outputs of each form that there is, one file of each.
+
+        Yields
+        ------
+        Block
+            All outputs of one file, as columns.
+        """
+        self._bins()
+        stores = {layer.store.folder: layer.store for layer in self._state.layers.all}
+        for store in stores.values():
+            yield from items.samples(store)
+
+    def provenance(self) -> bytes:
+        """Return what changes whenever stored outputs may have become others: something superseded, or adopted.
+
+        Returns
+        -------
+        bytes
+            A digest of the generations that are read from.
+        """
+        self._bins()
+        self._state.layers.refresh()
+        return digest_of_bytes(b"".join(layer.store.prefix for layer in self._state.layers.all))
+
     # --- finding caches ------------------------------------------------------------------------------------
 
     @classmethod
@@ -1610,7 +1950,7 @@ _FOREIGN: set[Path] = set()
 
 def _check_root(root: Path, home: Path, shared: str | None) -> None:
     """Refuse a root in which anybody may put files, and say whose it is where that is somebody else."""
-    if home.exists() and not home.is_dir():
+    if files.is_there(home) and not files.is_folder(home):
         raise RootError(
             errno.ENOTDIR, f"the root '{root}' is a file; expected a folder of caches: pass another root"
         )

@@ -36,11 +36,12 @@ from chunk_memo.blockfile import (
     read_complete,
     read_part,
     same_outputs,
+    signed_by,
 )
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.encoding import decode_array
 from chunk_memo.disk.layouts import Folder, Layout
-from chunk_memo.disk.signing import Signer
+from chunk_memo.disk.signing import Signer, own_key
 from chunk_memo.errors import (
     ChunkFormatError,
     ChunkMemoError,
@@ -59,6 +60,9 @@ __all__ = ["MOST_PARTS", "ChunkRef", "ChunkStore", "Naming", "Part", "Written"]
 
 _MOST_PRODUCTS = 64
 """Up to this many possible chunks per file it is quicker to name them all than to read the files."""
+
+_MOST_KEPT = 8192
+"""Up to this many names are kept from a look for files without a layout to the read that follows it."""
 
 MOST_PARTS = 8
 """A writer that finds this many parts of a chunk, its own included, writes their union."""
@@ -173,6 +177,20 @@ def _store_alone(
     return store.of_generation(generation) if generation else store
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Whole:
+    """The names and identities of all products of some bins, by their numbers."""
+
+    bins: Bins
+    """The table that the numbers refer to."""
+    order: tuple[str, ...]
+    """Names of the axes."""
+    names: npt.NDArray[np.object_]
+    """The names, one dimension for each axis."""
+    identities: npt.NDArray[np.uint8]
+    """The identities, with one dimension more."""
+
+
 class ChunkStore:
     """The chunks of one cache.
 
@@ -220,9 +238,11 @@ class ChunkStore:
         self._signer = signer if allow_pickle else None
         self._writer = BlockWriter(title, compression, self._signer)
         self._prefix = canonical_bytes((cache_id, folder.version))
-        self._axis_bytes: dict[str, bytes] = {}
+        self._turns: dict[tuple[str, ...], list[tuple[int, bytes]]] = {}
         self._told: set[tuple[str, files.FileId | None]] = set()
         self._named: set[str] = set()
+        self._named_all = False
+        self._whole: _Whole | None = None
         self._stamp: int | None = None
         folder.rebuild = self.orphans
 
@@ -242,7 +262,30 @@ class ChunkStore:
         twin = copy.copy(self)
         twin.generation = generation
         twin._prefix = self._prefix_of(generation)
+        twin._whole = None
         return twin
+
+    def inside(self, name: str) -> ChunkStore:
+        """Return chunks of another grid that belong to this cache, in a folder inside its own.
+
+        Parameters
+        ----------
+        name : str
+            The folder's name; it enters the names of the chunks.
+
+        Returns
+        -------
+        ChunkStore
+            The chunks, of the first generation.
+        """
+        return ChunkStore(
+            Folder(self.folder.path / name, self.folder.version),
+            f"{self._cache_id}/{name}",
+            Naming({}),
+            allow_pickle=self.allow_pickle,
+            title=self._writer.title,
+            compression=self._writer.compression,
+        )
 
     def __copy__(self) -> ChunkStore:
         """Return another view of the same folder."""
@@ -317,20 +360,17 @@ class ChunkStore:
         ChunkRef
             The chunk.
         """
-        named, identity, sizes = [self._prefix], [self._prefix], []
-        by_axis = dict(zip(order, numbers, strict=True))
-        for axis in sorted(by_axis):
-            first, second = bins.of(axis).digests(by_axis[axis])
-            text = self._axis_text(axis)
+        tables = [bins.of(axis) for axis in order]
+        named, identity = [self._prefix], [self._prefix]
+        for place, text in self._by_name(order):
+            first, second = tables[place].digests(numbers[place])
             named += (text, first)
             identity += (text, first, second)
-        for axis, number in by_axis.items():
-            sizes.append(bins.of(axis).size(number))
-        name = digest_of_bytes(b"".join(named)).hex()
-        ref = ChunkRef(order, numbers, tuple(sizes), name, b"".join(identity), bins)
+        sizes = tuple([table.size(number) for table, number in zip(tables, numbers, strict=True)])
+        ref = ChunkRef(order, numbers, sizes, digest_of_bytes(b"".join(named)).hex(), b"".join(identity), bins)
         if self._naming.chunk_hash_fn is None:
             return ref
-        own = self._naming.name(self.key(ref), self.folder.version, name)
+        own = self._naming.name(self.key(ref), self.folder.version, ref.name)
         return replace(ref, name=own + self._mark)
 
     @property
@@ -359,10 +399,22 @@ class ChunkStore:
         identities : ndarray of uint8, shape (len(names), bytes)
             Canonical identities, one in each row.
         """
+        whole = self._whole
+        if whole is not None and whole.bins is bins and whole.order == order:
+            chosen = [np.asarray(along, np.intp) for along in numbers]
+            if all([bool((along < n).all()) for along, n in zip(chosen, whole.names.shape, strict=True)]):
+                where = np.ix_(*chosen)
+                identities = whole.identities[where]
+                return whole.names[where].reshape(-1).tolist(), identities.reshape(-1, identities.shape[-1])
+        return self._named_anew(order, numbers, bins)
+
+    def _named_anew(
+        self, order: tuple[str, ...], numbers: Sequence[Sequence[int]], bins: Bins
+    ) -> tuple[list[str], npt.NDArray[np.uint8]]:
         shape = [len(chosen) for chosen in numbers]
         columns = [np.frombuffer(self._prefix, np.uint8)]
-        for axis in sorted(range(len(order)), key=order.__getitem__):
-            text, table = self._axis_text(order[axis]), bins.of(order[axis])
+        for axis, text in self._by_name(order):
+            table = bins.of(order[axis])
             whole = b"".join([part for n in numbers[axis] for part in (text, *table.digests(n))])
             around = [1] * len(shape)
             around[axis] = shape[axis]
@@ -374,8 +426,24 @@ class ChunkStore:
         names = chunk_names(self._prefix, order, [np.asarray(chosen, np.intp) for chosen in numbers], bins)
         return names, identities.reshape(len(names), -1)
 
-    def _axis_text(self, axis: str) -> bytes:
-        return self._axis_bytes.get(axis) or self._axis_bytes.setdefault(axis, canonical_bytes(axis))
+    def _name_whole(self, order: tuple[str, ...], tables: Sequence[AxisBins]) -> list[str]:
+        """Return the names of all products of known bins, and keep them for whoever reads some of them next."""
+        bins, shape = self.folder.bins, tuple(map(len, tables))
+        if not all(shape):
+            return []
+        names, identities = self._named_anew(order, [range(count) for count in shape], bins)
+        if order and 0 < len(names) <= _MOST_KEPT:
+            by_bins = np.array(names, object).reshape(shape)
+            self._whole = _Whole(bins, order, by_bins, identities.reshape(*shape, -1))
+        return names
+
+    def _by_name(self, order: tuple[str, ...]) -> list[tuple[int, bytes]]:
+        """Return the places of axes in the order in which names have them, each with its canonical bytes."""
+        found = self._turns.get(order)
+        if found is None:
+            turn = sorted(range(len(order)), key=order.__getitem__)
+            found = self._turns[order] = [(place, canonical_bytes(order[place])) for place in turn]
+        return found
 
     @property
     def plain(self) -> bool:
@@ -763,13 +831,15 @@ class ChunkStore:
         Returns
         -------
         set of str or None
-            The names of all chunks of which something is stored, for whoever reads at once; None where no
-            listing was made that tells.
+            The names of all chunks of which something is stored, perhaps with others, for whoever reads at
+            once; None where that is not known.
         """
         stamp = self.folder.stamp()
-        if stamp is None or stamp == self._stamp or self._naming.path_fn is not None:
+        if stamp is None or self._naming.path_fn is not None:
             return None
-        names, complete = self.folder.flat_names()
+        if stamp == self._stamp:
+            return self._named if self._named_all else None
+        names, self._named_all = self.folder.flat_names()
         unnamed = names - self._named
         if unnamed:
             tables = [self.folder.bins.of(axis) for axis in order]
@@ -782,7 +852,7 @@ class ChunkStore:
                 self.folder.commit_if_possible(layout)
         self._named |= names - unread
         self._stamp = None if unread else stamp
-        return names if complete else None
+        return names if self._named_all else None
 
     def _possible_names(self, order: tuple[str, ...], tables: Sequence[AxisBins]) -> set[str]:
         """Return the names of all products of known bins."""
@@ -791,8 +861,7 @@ class ChunkStore:
         for generation in range(self.folder.records.generation + 1):
             store = self.of_generation(generation)
             if self._naming.chunk_hash_fn is None:
-                whole = [np.arange(len(table)) for table in tables]
-                names.update(chunk_names(store.prefix, order, whole, bins))
+                names.update((self if store.prefix == self.prefix else store)._name_whole(order, tables))
             else:
                 products = itertools.product(*(range(len(table)) for table in tables))
                 names.update(store.ref(order, product, bins).name for product in products)
@@ -955,6 +1024,96 @@ class ChunkStore:
         whole = parts and any(self._is_safe(path, ref, files.Syncer()) for path in self.paths(ref))
         return parts if whole else []
 
+    def ref_of(self, chunk: chunkfile.Chunk) -> ChunkRef | None:
+        """Return the chunk that a file would be in this cache, by its own manifest and in its own axis order.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            The opened file, of this cache or another; compare its identity.
+
+        Returns
+        -------
+        ChunkRef or None
+            The chunk; None where some axis has values that cannot be rebuilt.
+
+        Raises
+        ------
+        ChunkFormatError
+            Where the file is damaged.
+        """
+        names = tuple(name for name, _, _ in chunk.constant["axes"])
+        values = axis_values(chunk)
+        if len(values) < len(names):
+            return None
+        bins = Bins()
+        for name in names:
+            bins.of(name).add(values[name], canonical_many(values[name]))
+        return self.ref(names, (0,) * len(names), bins)
+
+    def fold(self, ref: ChunkRef, syncer: files.Syncer) -> bool:
+        """Replace the parts of a chunk by its complete file, if together they hold all of its points.
+
+        Parameters
+        ----------
+        ref : ChunkRef
+            The chunk.
+        syncer : Syncer
+            Takes note of what must be on disk.
+
+        Returns
+        -------
+        bool
+            Whether there are no parts any more.
+        """
+        self._remove_if_complete(ref, syncer)
+        try:
+            found = self.parts(ref, passing=True)
+        except FileNotFoundError:  # another process is folding them
+            return False
+        if found and found[0].block.kind == "opaque":
+            return False
+        parts = self._parts_like(ref, found[0].block) if found else []
+        if sum(len(rows) for _, rows in _disjoint(parts)) == ref.points:
+            self._fold(ref, parts, syncer)
+        self._remove_if_complete(ref, syncer)
+        return not self._part_paths(ref)
+
+    def sign_anew(self, path: Path, syncer: files.Syncer) -> bool:
+        """Sign the pickles in a file with this user's own key, if only other trusted keys signed them.
+
+        Parameters
+        ----------
+        path : Path
+            A chunk file of this cache.
+        syncer : Syncer
+            Takes note of what must be on disk.
+
+        Returns
+        -------
+        bool
+            Whether there were any; the file was replaced by one that holds the same outputs.
+
+        Raises
+        ------
+        UntrustedPickleError
+            Where no key that is trusted signed them.
+        ChunkFormatError
+            Where the file is damaged.
+        """
+        with self.opened(path) as chunk:
+            keys = signed_by(chunk)
+            own = own_key(outside=self.folder.path.parent) if keys else None
+            if own is None or keys == {own.key_id}:
+                return False
+            ref = self.ref_of(chunk)
+            if ref is None or ref.identity != chunk.identity:
+                return False
+            block, points = self.everything(ref, chunk)
+            buffers = self._writer.image(ref, points, block, chunk.seconds)
+        files.replace(path, buffers, syncer)
+        return True
+
     def _remove_parts(self, ref: ChunkRef, paths: Iterable[str]) -> None:
         for path in paths:
             files.remove(path)
@@ -1025,7 +1184,7 @@ class ChunkStore:
             except FormatVersionError:
                 return False
             except ChunkFormatError as error:
-                if not _being_written(path):
+                if not (_being_written(path) and files.writes_in_place(os.path.dirname(path))):
                     self._set_aside(path, ref, error.seen, str(error))
                     return None if files.identity_of(path) != error.seen else False
             except OSError:
@@ -1045,11 +1204,12 @@ class ChunkStore:
 
 def _being_written(path: str) -> bool:
     """Tell whether a file without its head is young enough to be still being written."""
+    seen = files.look_at(path)
     try:
-        status = os.stat(path)
         return (
-            status.st_size > files.HEAD_SIZE  # a truncated file is damage
-            and time.time() - status.st_mtime < _YOUNG
+            seen is not None
+            and seen.size > files.HEAD_SIZE  # a truncated file is damage
+            and time.time() - seen.modified < _YOUNG
             and chunkfile.is_unfinished(files.read_file(path, files.HEAD_SIZE)[0])
         )
     except OSError:

@@ -10,10 +10,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from chunk_memo import catalog
 from chunk_memo.cache import ChunkCache
+from chunk_memo.disk import files
 from chunk_memo.disk.chunkfile import MAX_BYTES
 from chunk_memo.disk.filters import checked_compression
 from chunk_memo.errors import MetadataError, SpecError
@@ -25,6 +26,9 @@ from chunk_memo.options import Options, RunOptions
 from chunk_memo.runners import Diagnostics
 from chunk_memo.sweeps import Settings, Sweep, SweepFunction
 from chunk_memo.versions import Evolution, History
+
+if TYPE_CHECKING:
+    from chunk_memo.tables.parquet import Exported
 
 __all__ = ["ChunkMemo", "SweepFunction", "auto_load"]
 
@@ -497,6 +501,39 @@ class ChunkMemo:
         caches = (ChunkCache.load_from_cache(self._home, cache_id, **self.placing()) for cache_id in found)
         return collected(caches, grace=grace, dry_run=dry_run, quarantine=quarantine)
 
+    def to_parquet(
+        self, path: str | os.PathLike[str], partition_by: Sequence[str] = (), *, durability: str = "full"
+    ) -> Exported:
+        """Export the results of all functions and params over this memo's axes as one tidy Parquet dataset.
+
+        Parameters
+        ----------
+        path : path-like
+            The dataset's folder.
+        partition_by : sequence of str, optional
+            Columns whose values name folders, such as ``["function"]``.
+        durability : {"full", "fast"}
+            Whether files are synced before this returns.
+
+        Returns
+        -------
+        Exported
+            How many chunks were written, and how many were there.
+
+        Raises
+        ------
+        TableError
+            Where the folder holds something else, or is partitioned otherwise.
+
+        Notes
+        -----
+        The columns ``function`` and ``cache_id`` stand before params, axes and outputs. Of several versions of a
+        function with the same params the newest is exported; of outputs and params that differ in type, text.
+        """
+        from chunk_memo.tables.parquet import export_memo
+
+        return export_memo(self, path, partition_by, durability=durability)
+
     # --- opening -------------------------------------------------------------------------------------------
 
     @classmethod
@@ -553,7 +590,7 @@ class ChunkMemo:
         given = _walked_once(axis_values or {})
         known = _known(root, params, needed=axis_values is None)
         adopted: list[catalog.Narrower] = []
-        if extend_cache and not (known is not None and os.path.exists(root / known["cache_id"] / "adopted")):
+        if extend_cache and not (known is not None and files.is_there(root / known["cache_id"] / "adopted")):
             adopted = catalog.narrower(root, params, given if axis_values is not None else None)
         if known is None and axis_values is None and not adopted:
             raise catalog.missing_cache(root, params_to_cache_id(params))

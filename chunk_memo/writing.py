@@ -231,6 +231,18 @@ class Writer:
         parts: Sequence[IntArray] = [part.points for part in self.store.parts(task.ref, passing=True)]
         return bool(parts) and bool(np.isin(task.points, np.concatenate(parts)).all())
 
+    def recalled(self) -> Form | None:
+        """Learn the form of outputs from what is stored, unless it is known.
+
+        Returns
+        -------
+        Form or None
+            The form; None where nothing is stored.
+        """
+        if self.form is None:
+            self._recall_form()
+        return self.form
+
     def _recall_form(self) -> None:
         """Learn the recorded form from any complete chunk that is stored."""
         for path in itertools.islice(self.store.folder.chunk_files(), _MOST_LOOKED_AT):

@@ -1,4 +1,4 @@
-"""What every test shares: Hypothesis profiles, time for the long sizes, programs run apart."""
+"""What every test shares: Hypothesis profiles, time for the long sizes, programs run apart, a PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from servers import Postgres
 
 pytest.register_assert_rewrite("checking", "workers")
 
@@ -96,3 +100,18 @@ def run_program() -> Callable[[Path], str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Start a PostgreSQL for the tests of this process that ask for it, and stop it in the end."""
+    from servers import postgres_started
+
+    with postgres_started() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """Return where SQLAlchemy finds an empty database of a real PostgreSQL."""
+    return postgres.new_database()

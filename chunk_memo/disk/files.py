@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
+import itertools
 import os
 import stat
 import sys
@@ -31,8 +32,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from chunk_memo.errors import SpecError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
 
     from typing_extensions import Buffer
@@ -46,19 +49,27 @@ __all__ = [
     "FileStat",
     "FolderFacts",
     "NotConfirmedError",
+    "Seen",
     "Syncer",
+    "Volume",
+    "adopt",
     "close",
     "commit",
     "commit_method",
     "facts_of",
     "file_stat",
+    "file_stem",
     "forget_mounts",
     "identity_of",
+    "is_folder",
     "is_ours",
     "is_there",
+    "link",
     "list_folder",
+    "look_at",
     "make_folder",
     "modified_at",
+    "now",
     "open_for_reading",
     "pread_exact",
     "pread_into",
@@ -71,7 +82,17 @@ __all__ = [
     "read_whole",
     "remove",
     "remove_folder",
+    "remove_tree",
+    "rename",
+    "replace",
+    "save",
     "share",
+    "some_names",
+    "touch",
+    "volume",
+    "walk",
+    "write_over",
+    "writes_in_place",
 ]
 
 _T = TypeVar("_T")
@@ -88,6 +109,7 @@ TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EINTR})
 FileId = tuple[int, int]
 """What tells one file from another of the same name: (device, inode)."""
 
+_MANY_NAMES = 1 << 20  # a limit above that keeps no folder from being listed as a whole, in a third of the time
 _MAX_TRIES = 3
 _MAX_FOLDERS = 100  # how often others may remove an empty folder before a file lies in it
 _FLUSH_SECONDS = 1.0
@@ -428,6 +450,165 @@ def commit(target: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Sy
             make_folder(folder, syncer)
     syncer.committed(name)
     return ours
+
+
+def file_stem(name: str, what: str = "name") -> str:
+    """Return a name that files are to begin with, if it can only ever name files in the folder meant.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+    what : str
+        What messages call it.
+
+    Returns
+    -------
+    str
+        The name as it is.
+
+    Raises
+    ------
+    SpecError
+        Where it is empty, longer than 200 bytes, begins with a dot, or holds a separator or a control character.
+
+    Examples
+    --------
+    >>> file_stem("exp 001")
+    'exp 001'
+    >>> file_stem("../exp")
+    Traceback (most recent call last):
+        ...
+    chunk_memo.errors.SpecError: 'name': expected a name for files, without separators and dots in front, ...
+    """
+    if not isinstance(name, str):
+        raise SpecError(f"{what!r}: expected a str, got {type(name).__name__} {name!r}")
+    printable = name.replace(" ", "").isprintable() and not any(c in name for c in '/\\:*?"<>|')
+    if not name.strip() or not printable or name.startswith(".") or len(name.encode("utf-8", "replace")) > 200:
+        raise SpecError(
+            f"{what!r}: expected a name for files, without separators and dots in front, got {name!r:.100}"
+        )
+    return name
+
+
+def save(
+    target: str | os.PathLike[str],
+    buffers: Sequence[Buffer],
+    durability: Durability | str = Durability.FULL,
+    *,
+    label: str = "",
+) -> None:
+    """Write a file in place of the one that has its name: a reader finds the old one or the new one, whole.
+
+    Missing folders are made. Unlike chunk files, what is written here is a user's own file: it gets the mode of
+    the file that it replaces, else that which the umask leaves, and a symbolic link is followed.
+
+    Parameters
+    ----------
+    target : path-like
+        The final name.
+    buffers : sequence of bytes-like
+        The file's bytes, in order.
+    durability : {"full", "fast"}
+        With "full" the file is on disk when this function returns.
+    label : str, optional
+        What the name of the unfinished file begins with, after :data:`TEMPORARY_PREFIX`.
+
+    Raises
+    ------
+    OSError
+        When the bytes could not be written. The old file is still there, and nothing else is left behind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "new" / "results.json"
+    >>> save(target, [b"{}"])
+    >>> save(target, [b"[]"])
+    >>> target.read_bytes()
+    b'[]'
+    """
+    full = Durability(durability) is Durability.FULL
+    name = os.path.realpath(target)
+    folder = os.path.dirname(name)
+    os.makedirs(folder, exist_ok=True)
+    try:
+        mode = stat.S_IMODE(os.stat(name).st_mode)
+    except FileNotFoundError:
+        mode = None
+    _write_in_place(name, buffers, full=full, mode=mode, label=label)
+    if full and _SYNC_FOLDERS:
+        first = _sync_all([folder], _READ_FLAGS, folders=True)
+        if first is not None:
+            raise first
+
+
+def _write_in_place(
+    name: str, buffers: Sequence[Buffer], *, full: bool, mode: int | None, label: str = ""
+) -> None:
+    """Write a file beside another and give it that one's name; without a mode it gets what the umask leaves."""
+    temporary = f"{os.path.dirname(name) or os.curdir}/{TEMPORARY_PREFIX}{label}{os.urandom(16).hex()}"
+    fd = os.open(temporary, _CREATE_FLAGS, 0o666 if mode is None else 0o600)
+    try:
+        try:
+            if mode is not None:
+                _with_mode(fd, mode)
+            _write_all(fd, buffers)
+            if full:
+                _sync_quietly(fd)
+        finally:
+            os.close(fd)
+        os.replace(temporary, name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def adopt(source: str | os.PathLike[str], target: str | os.PathLike[str], syncer: Syncer) -> bool:
+    """Give a file or folder that somebody else wrote its final name; never over an existing one.
+
+    Parameters
+    ----------
+    source : path-like
+        A finished and synced file, or folder, on the file system of the target.
+    target : path-like
+        The final name.
+    syncer : Syncer
+        Takes care that the name is on disk before the run returns.
+
+    Returns
+    -------
+    bool
+        True when the target is what the source was, False when the name was there already.
+
+    Raises
+    ------
+    OSError
+        When it could not be renamed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> source = Path(tempfile.mkdtemp()) / "written"
+    >>> _ = source.write_bytes(b"bytes")
+    >>> adopt(source, source.with_name("final"), Syncer("fast"))
+    True
+    """
+    name, final = os.fspath(source), os.fspath(target)
+    if os.path.isdir(name) and not os.path.islink(name):
+        if os.path.lexists(final):
+            return False
+        os.rename(name, final)  # of two folders the second is refused, unless the first is empty
+    else:
+        ours = _publish(name, final, os.stat(name).st_dev)
+        if ours is None:
+            raise OSError(errno.EPERM, "the file system neither links nor renames", final)
+        if not ours:
+            return False
+        remove(name)
+    syncer.committed(final)
+    return True
 
 
 _METHODS: dict[int, str] = {}
@@ -1314,3 +1495,315 @@ def _is_no_folder(path: str) -> bool:
         return not stat.S_ISDIR(os.stat(path).st_mode)
     except FileNotFoundError:
         return False
+
+
+# --- small calls: for those who look after folders, rather than read and write chunks ------------------------
+
+
+class Seen(NamedTuple):
+    """What a name stands for."""
+
+    file_id: FileId
+    """Device and inode."""
+    size: int
+    """Length in bytes."""
+    modified: float
+    """Seconds since 1970-01-01 UTC by the file system's clock."""
+    mode: int
+    """Kind and permissions, as ``stat`` gives them."""
+    owner: int
+    """The user's number."""
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is an ordinary file."""
+        return stat.S_ISREG(self.mode)
+
+
+def look_at(path: str | os.PathLike[str], *, follow: bool = True) -> Seen | None:
+    """Look at a name without opening what it stands for.
+
+    Parameters
+    ----------
+    path : path-like
+        The name.
+    follow : bool, default True
+        Whether to look at what a symbolic link leads to, rather than at the link.
+
+    Returns
+    -------
+    Seen or None
+        What is there; None where nothing is, or where it may not be looked at.
+
+    Examples
+    --------
+    >>> look_at("/no/such/file") is None
+    True
+    """
+    try:
+        status = os.stat(path, follow_symlinks=follow)
+    except OSError:
+        return None
+    return Seen((status.st_dev, status.st_ino), status.st_size, status.st_mtime, status.st_mode, status.st_uid)
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a name stands for a folder.
+
+    Parameters
+    ----------
+    path : path-like
+        The name.
+
+    Returns
+    -------
+    bool
+        Whether it does.
+    """
+    seen = look_at(path)
+    return seen is not None and seen.is_folder
+
+
+def some_names(folder: str | os.PathLike[str], limit: int) -> list[str]:
+    """List the names in a folder, of more than so many only one more than that.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+    limit : int
+        How many are wanted.
+
+    Returns
+    -------
+    list of str
+        Names, in no particular order; none where there is no such folder.
+    """
+    if limit > _MANY_NAMES:
+        return list_folder(folder)
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in itertools.islice(entries, min(limit + 1, sys.maxsize))]
+    except FileNotFoundError:
+        return []
+    except OSError:
+        return list_folder(folder)  # which tries again
+
+
+def walk(folder: str | os.PathLike[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Iterate over a folder and those below it; symbolic links are not followed.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+
+    Yields
+    ------
+    tuple of str, list of str, list of str
+        A folder, the names of the folders in it, and all its other names, both sorted. What vanishes meanwhile
+        is passed over.
+    """
+    left = [os.fspath(folder)]
+    while left:
+        here = left.pop()
+        folders: list[str] = []
+        others: list[str] = []
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    (folders if entry.is_dir(follow_symlinks=False) else others).append(entry.name)
+        except OSError:
+            continue
+        yield here, sorted(folders), sorted(others)
+        left += [os.path.join(here, name) for name in sorted(folders, reverse=True)]
+
+
+def rename(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> None:
+    """Give a file or folder another name.
+
+    Parameters
+    ----------
+    path : path-like
+        The name that it has.
+    other : path-like
+        The name that it gets.
+
+    Raises
+    ------
+    OSError
+        FileNotFoundError where it is gone.
+    """
+    os.rename(path, other)
+
+
+def link(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> None:
+    """Give a file a second name, if that is free.
+
+    Parameters
+    ----------
+    path : path-like
+        The name that it has.
+    other : path-like
+        The name that it gets.
+
+    Raises
+    ------
+    OSError
+        FileExistsError where the name is taken.
+    """
+    os.link(path, other)
+
+
+def writes_in_place(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether this process found that files cannot get their names there but by being created with them.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+
+    Returns
+    -------
+    bool
+        Whether a file without its head may be one that somebody is writing.
+    """
+    try:
+        return _METHODS.get(os.stat(folder).st_dev) == "create"
+    except OSError:
+        return True
+
+
+def replace(path: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Syncer) -> None:
+    """Write a file over the one that has its name; one of both is there whole at every moment.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    buffers : sequence of bytes-like
+        Its new bytes, in order.
+    syncer : Syncer
+        With it the new file is on disk before the old one goes.
+
+    Raises
+    ------
+    OSError
+        When the bytes could not be written, or files cannot be renamed there. The old file stays.
+    """
+    name = os.fspath(path)
+    mode = _file_mode(os.path.dirname(name) or os.curdir)
+    _write_in_place(name, buffers, full=syncer.durability is Durability.FULL, mode=mode)
+    syncer.committed(name)
+
+
+def touch(path: str | os.PathLike[str]) -> None:
+    """Give a file the present time.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Raises
+    ------
+    OSError
+        FileNotFoundError where it is gone.
+    """
+    os.utime(path)
+
+
+def now(folder: str | os.PathLike[str]) -> float:
+    """Return the time by the clock of the file system, which may be another machine's.
+
+    Parameters
+    ----------
+    folder : path-like
+        A folder on it; where nothing can be written there it is this machine's clock.
+
+    Returns
+    -------
+    float
+        Seconds since 1970-01-01 UTC, to be compared with :attr:`Seen.modified`.
+    """
+    probe = f"{os.fspath(folder)}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
+    try:
+        os.close(os.open(probe, _CREATE_FLAGS, _PRIVATE_FILE))
+    except OSError:
+        return time.time()
+    seen = look_at(probe)
+    with contextlib.suppress(OSError):
+        os.unlink(probe)
+    return time.time() if seen is None else seen.modified
+
+
+def write_over(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a small file over the one that has its name; whole at every moment, but not synced.
+
+    Nothing is raised where that fails: the file stays as it was. The folder is made, those above it are not.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    data : bytes
+        Its content.
+    """
+    name = os.fspath(path)
+    folder = os.path.dirname(name)
+    with contextlib.suppress(OSError):
+        if not is_there(folder) and is_there(os.path.dirname(folder)):
+            make_folder(folder)
+        _write_in_place(name, [data], full=False, mode=_file_mode(folder))
+
+
+def remove_tree(path: str | os.PathLike[str]) -> None:
+    """Remove a folder with all that is in it, as far as that can be done.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+    """
+    for folder, _, names in [*walk(path)][::-1]:
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(folder, name))
+        remove_folder(folder)
+
+
+class Volume(NamedTuple):
+    """What is left on a file system for this user."""
+
+    free_bytes: int
+    """Bytes that can still be written."""
+    free_files: int | None
+    """Files that can still be made; None where the file system has no limit of its own, or does not say."""
+    longest_name: int | None
+    """Bytes that a file's name may have; None where the file system does not say."""
+
+
+def volume(folder: str | os.PathLike[str]) -> Volume:
+    """Ask what is left on the file system of a folder.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+
+    Returns
+    -------
+    Volume
+        What is left.
+    """
+    if not hasattr(os, "statvfs"):  # Windows
+        import shutil
+
+        return Volume(shutil.disk_usage(folder).free, None, None)
+    told = os.statvfs(folder)
+    return Volume(told.f_bavail * told.f_frsize, told.f_favail if told.f_files else None, told.f_namemax)

@@ -291,14 +291,10 @@ class Records:
 
     def _set_aside(self, name: str) -> Path | None:
         path = self._folder / name
-        if self._read_only:
+        seen = None if self._read_only else files.look_at(path)
+        if seen is None:
             return None
-        try:
-            status = os.stat(path)
-        except OSError:
-            return None
-        seen = (status.st_dev, status.st_ino)
-        return files.quarantine(path, self._folder / "quarantine", seen, lambda _: False)
+        return files.quarantine(path, self._folder / "quarantine", seen.file_id, lambda _: False)
 
     def commit(self, record: Adopted | Superseded, syncer: files.Syncer) -> None:
         """Write a record; it is on disk, and counts, when this returns.

@@ -79,10 +79,10 @@ __all__ = [
     "trusted_keys",
 ]
 
-_ID_BYTES = 8
+KEY_ID_BYTES = 8
 _MAC_BYTES = 32
 
-SIGNATURE_BYTES = _ID_BYTES + _MAC_BYTES
+SIGNATURE_BYTES = KEY_ID_BYTES + _MAC_BYTES
 """Length of a signature: 8 bytes of the key's id, 32 of HMAC-SHA256."""
 
 _MAGIC = b"\x93CM-SIG\x01"
@@ -145,7 +145,7 @@ class ScopedKey:
         bool
             Whether it is; the time this takes tells nothing.
         """
-        return hmac.compare_digest(self._mac(parts), signature[_ID_BYTES:])
+        return hmac.compare_digest(self._mac(parts), signature[KEY_ID_BYTES:])
 
     def _mac(self, parts: Iterable[bytes | memoryview]) -> bytes:
         mac = hmac.new(self.secret, b"", hashlib.sha256)
@@ -173,7 +173,7 @@ class Key:
     def __post_init__(self) -> None:
         """Derive the id."""
         digest = hmac.digest(self.secret, b"chunk_memo key id", "sha256")
-        object.__setattr__(self, "key_id", digest[:_ID_BYTES].hex())
+        object.__setattr__(self, "key_id", digest[:KEY_ID_BYTES].hex())
 
     def scoped(self, scope: str) -> ScopedKey:
         """Return the key for one cache or one purpose.
@@ -648,7 +648,7 @@ class Signer:
         """
         if len(signature) != SIGNATURE_BYTES or not any(signature):
             raise UntrustedPickleError(f"{subject} are not signed, so they are not loaded; {_RECOMPUTE}")
-        key_id = signature[:_ID_BYTES].hex()
+        key_id = signature[:KEY_ID_BYTES].hex()
         key = self._of_id(key_id)
         if key is None:
             raise UntrustedPickleError(
