@@ -1901,8 +1901,9 @@ def _checked_id(cache_id: Any) -> str:
         raise SpecError(
             f"cache_id must be a non-empty string, got {cache_id!r}; params_to_cache_id(params) makes one"
         )
-    unsafe = cache_id in (".", "..") or any(c in cache_id for c in "/\\\0") or len(cache_id.encode()) > 200
-    if unsafe:
+    size = len(cache_id.encode("utf-8", "surrogatepass"))
+    unsafe = cache_id in (".", "..") or any(c in cache_id for c in "/\\\0") or size > 200
+    if unsafe or any("\ud800" <= c <= "\udfff" for c in cache_id):
         raise SpecError(
             f"cache_id names a folder, so it cannot hold '/', be '..' or exceed 200 bytes, got {cache_id!r};"
             f" params_to_cache_id(params) makes one"
