@@ -1,7 +1,8 @@
 """How the cost of a chunk and of a point grows with the number of chunks: a table and a picture.
 
-Nothing is synced here: what a disk takes to sync 100,000 files would hide what the library adds. Seconds are those
-of the processor, the operating system's work for this process included, so that neighbours do not bend the curves.
+Nothing is synced here: what a disk takes to sync 100,000 files would hide what the library adds. Seconds are
+those of the processor, the operating system's work for this process included, so that neighbours do not bend the
+curves.
 """
 
 from __future__ import annotations
@@ -140,7 +141,12 @@ def draw(found: Mapping[str, Mapping[str, float]], path: Path) -> None:
             micro = [_cost(found, name, count) * 1e6 for count in counts]
             axes.plot([int(count) for count in counts], micro, "o-", color=colour, linewidth=2, markersize=5)
             ends.append((micro[-1], name))
-        axes.set(xscale="log", yscale="log", xlabel="chunks in the cache, of 100 points each", ylabel="µs of the processor")
+        axes.set(
+            xscale="log",
+            yscale="log",
+            xlabel="chunks in the cache, of 100 points each",
+            ylabel="µs of the processor",
+        )
         _label(axes, ends, int(counts[-1]))
         axes.set_title("What a chunk, or a call, costs as the cache grows", color=_INK, loc="left")
         axes.grid(True, which="major", color=_INK, alpha=0.25, linewidth=0.6)
