@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import (
+    database,
     extensions,
     growth,
     identity,
@@ -39,6 +40,7 @@ SUBJECTS: dict[str, Callable[[Path, bool], Section]] = {
     "identity": identity.run,
     "extensions": extensions.run,
     "parallel": parallel.run,
+    "database": database.run,
     "rivals": rivals.run,
     "growth": growth.run,
 }

@@ -42,7 +42,7 @@ with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as p
 
 _MANY = (
     """
-import contextlib, sys, time
+import contextlib, subprocess, sys, time
 from chunk_memo import ChunkCache, run_streaming
 root, chunks, where = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
@@ -51,15 +51,22 @@ def trivial(x, y):
 
 @contextlib.contextmanager
 def started():
-    if where == "dask":
-        import logging
-        from distributed import Client, LocalCluster
-        options = {"host": "127.0.0.1", "protocol": "tcp", "dashboard_address": "127.0.0.1:0"}
-        with LocalCluster(2, threads_per_worker=1, silence_logs=logging.CRITICAL, **options) as cluster:
-            with Client(cluster):
-                yield
-    else:
+    # a scheduler and two workers, in processes of their own as on a cluster: the memory is the caller's alone
+    if where != "dask":
         yield
+        return
+    from distributed import Client
+    file = root + "-scheduler.json"
+    options = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", file]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with contextlib.ExitStack() as stack:
+        for role, more in (("scheduler", ["--port", "0"]), ("worker", ["--nworkers", "2", "--nthreads", "1"])):
+            command = [sys.executable, "-m", f"distributed.cli.dask_{role}", *options, *more]
+            process = stack.enter_context(subprocess.Popen(command, **quiet))
+            stack.callback(process.terminate)
+        with Client(scheduler_file=file, timeout=60) as client:
+            client.wait_for_workers(2, timeout=60)
+            yield
 
 if __name__ == "__main__":
     axes = {"x": list(range(chunks // 50)), "y": list(range(50))}

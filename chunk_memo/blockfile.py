@@ -32,13 +32,23 @@ import numpy as np
 import numpy.typing as npt
 
 from chunk_memo.disk import chunkfile, hdf5image
-from chunk_memo.disk.encoding import decode, encode
-from chunk_memo.errors import ChunkFormatError, ChunkMemoError
+from chunk_memo.disk.encoding import PickledPart, decode, decode_array, encode, pickled_parts
+from chunk_memo.disk.signing import KEY_ID_BYTES, Signer
+from chunk_memo.errors import ChunkFormatError, ChunkMemoError, EncodingError
 from chunk_memo.grid import AxisBins, Bins, IntArray
 from chunk_memo.identity import from_jsonable, to_jsonable
 from chunk_memo.outputs import Block, Column, PointCoords
 
-__all__ = ["BlockWriter", "ChunkRef", "axis_values", "read_complete", "read_part"]
+__all__ = [
+    "BlockWriter",
+    "ChunkRef",
+    "axis_values",
+    "check_manifest",
+    "read_complete",
+    "read_part",
+    "same_outputs",
+    "signed_by",
+]
 
 _Array = npt.NDArray[Any]
 
@@ -166,14 +176,18 @@ class BlockWriter:
         What the files are called: the function's name.
     compression : str, optional
         How arrays are compressed.
+    signer : Signer, optional
+        Signs the pickles in files.
     """
 
-    def __init__(self, title: str, compression: str | None = None) -> None:
+    def __init__(self, title: str, compression: str | None = None, signer: Signer | None = None) -> None:
         self.title = title
+        self._signer = signer
         self.compression = compression
         self._attributes = {"title": title} if title else {}
         self._axes: dict[bytes, _Axis] = {}
         self._ahead = 1
+        self._most_ahead = _MOST_BINS_AT_ONCE
         self._presses: dict[tuple[Any, ...], chunkfile.Press] = {}
 
     def image(
@@ -196,7 +210,14 @@ class BlockWriter:
         -------
         list of bytes-like
             The file's bytes in order; they may be the block's own memory.
+
+        Raises
+        ------
+        KeyFileError
+            Where there are pickles, and no key to sign them.
         """
+        if self._signer is not None:
+            block = _signed(self._signer, ref, points, block)
         axes = [self._axis(ref.bins, name, number) for name, number in zip(ref.order, ref.numbers, strict=True)]
         now = time.time_ns()
         form = _form(ref, points, block, axes)
@@ -249,14 +270,17 @@ class BlockWriter:
     def _encode_bins(self, table: AxisBins, number: int) -> None:
         """Encode the values of a bin and of some that follow; the more, the more often they were wanted."""
         stop = min(number + self._ahead, len(table))
-        self._ahead = min(2 * self._ahead, _MOST_BINS_AT_ONCE)
+        self._ahead = min(2 * self._ahead, self._most_ahead)
         groups = [table.values_of(number)]
         room = _MOST_VALUES_AT_ONCE - len(groups[0])
         while room > 0 and number + len(groups) < stop:
             groups.append(table.values_of(number + len(groups)))
             room -= len(groups[-1])
-        for following, axis in enumerate(_axes(groups)):
+        axes = list(_axes(groups))
+        for following, axis in enumerate(axes):
             self._axes[table.digests(number + following)[0]] = axis
+        if len(axes) < len(groups):  # values of no common form, which are encoded bin by bin
+            self._ahead = self._most_ahead = 1
 
 
 def _axes(groups: Sequence[list[Any]]) -> Iterator[_Axis]:
@@ -386,6 +410,154 @@ def _free_name(wish: str, taken: Iterable[str]) -> str:
     return wish
 
 
+# --- signatures --------------------------------------------------------------------------------------------
+
+
+def _signed(signer: Signer, ref: ChunkRef, points: IntArray | None, block: Block) -> Block:
+    """Return a block with the signatures of its pickles in it; mostly the same one, without any."""
+    columns = {}
+    for name, column in block.columns.items():
+        parts = () if column.pointwise else pickled_parts(column.tree)
+        if parts:
+            arrays = dict(column.arrays)
+            for part in parts:
+                what = _what_is_signed(ref.identity, ref.order, points, to_jsonable(name), part, arrays)
+                arrays[part.signature] = np.frombuffer(signer.sign(what), np.uint8)[None]
+            columns[name] = replace(column, arrays=arrays)
+    return replace(block, columns={**block.columns, **columns}) if columns else block
+
+
+def signed_by(chunk: chunkfile.Chunk) -> set[str]:
+    """Return the ids of the keys that signed the pickles in a file; the signatures are not checked.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        An opened file.
+
+    Returns
+    -------
+    set of str
+        Key ids, that of unsigned pickles being empty; none where the file holds no pickles.
+
+    Raises
+    ------
+    ChunkFormatError
+        Where the file is damaged.
+    """
+    keys = set()
+    for _, _, tree, pointwise, where in chunk.constant["columns"]:
+        for part in () if pointwise else pickled_parts(tree):
+            at = where.get(part.signature)
+            signature = chunk.array(at).tobytes() if at is not None else b""
+            keys.add(signature[:KEY_ID_BYTES].hex() if any(signature) else "")
+    return keys
+
+
+def _what_is_signed(
+    identity: bytes,
+    order: Sequence[str],
+    points: IntArray | None,
+    name: Any,
+    part: PickledPart,
+    arrays: Mapping[str, _Array],
+) -> list[bytes | memoryview]:
+    """Return the pickles of a column with all that says where they belong, and where one ends."""
+    data, lengths = arrays[part.array], arrays[part.lengths]
+    forms = [[array.dtype.str, array.shape] for array in (data, lengths)]
+    place = [order, points is not None, name, part.array, part.types, forms]
+    where = b"" if points is None else np.ascontiguousarray(points, "<i8").tobytes()
+    raw = (np.ascontiguousarray(array).tobytes() for array in (data, lengths))
+    return [b"chunk_memo pickles 1", identity, _text(place).encode(), where, *raw]
+
+
+# --- what a manifest may say -------------------------------------------------------------------------------
+
+
+_MOST_CHECKED = 256
+
+_CHECKED: dict[int, Any] = {}
+"""Constant parts that were found to be right, by their ids; kept, so that no id is given out again."""
+
+_CONTRADICTIONS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a manifest may lead to that says something else than it should."""
+
+
+def check_manifest(chunk: chunkfile.Chunk) -> None:
+    """Refuse a file whose manifest contradicts itself, before anything is built on it.
+
+    Checksums tell damage. This is for files that somebody made up: what it lets pass has the members, arrays and
+    shapes that all code behind it counts on, and trees that can be decoded. It is done once for each constant.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        The opened file.
+
+    Raises
+    ------
+    ChunkFormatError
+        Where the manifest contradicts itself.
+    """
+    constant = chunk.constant
+    if _CHECKED.get(id(constant)) is constant and isinstance(constant, dict):
+        return
+    try:
+        _check_constant(chunk, constant)
+    except ChunkMemoError as error:
+        if not isinstance(error, EncodingError):
+            raise
+    except _CONTRADICTIONS as error:
+        raise ChunkFormatError(
+            f"'{chunk.subject}' is not an intact chunk file: its manifest contradicts itself"
+            f" ({type(error).__name__}: {error})"
+        ) from None
+    if chunk.shares_constant:
+        if len(_CHECKED) >= _MOST_CHECKED:
+            _CHECKED.clear()
+        _CHECKED[id(constant)] = constant
+
+
+def _check_constant(chunk: chunkfile.Chunk, constant: Any) -> None:
+    kind, part, sizes = constant["kind"], constant["part"], chunk.sizes
+    axes = [name for name, _, _ in constant["axes"]]
+    columns = [from_jsonable(name) for name, _, _, _, _ in constant["columns"]]
+    leading = tuple(sizes[axis] for axis in axes)
+    _expect(kind in _KINDS, f"kind {kind!r}")
+    _expect(len(set(axes)) == len(axes) and len(set(columns)) == len(columns), "a name twice")
+    if part is not None:
+        _expect(part not in axes, f"part {part!r}")
+        leading = (sizes[part],)
+    for name, tree, where in constant["axes"]:
+        _expect(all(at is None or at in chunk.names for at in where.values()), f"arrays of axis {name!r}")
+        _expect(tree is None or isinstance(tree, dict), f"tree of axis {name!r}")
+    _expect(kind != "opaque" or (len(columns) == 1 and constant["columns"][0][3] is False), "an opaque output")
+    _expect(kind in ("columns", "frame") or columns == [""], "names of columns")
+    for name, form, tree, pointwise, where in constant["columns"]:
+        _expect(form in ("array", "list") and isinstance(pointwise, bool), f"column {name!r}")
+        _expect(isinstance(tree, dict) and set(where.values()) <= set(chunk.names), f"arrays of column {name!r}")
+        if not pointwise:
+            continue  # decoded as soon as it is read
+        _expect(not pickled_parts(tree), f"pickles in column {name!r}, whose rows stand alone")
+        arrays = {}
+        for label, at in where.items():
+            shape = chunk.shape(at)
+            _expect(shape[: len(leading)] == leading, f"shape of array {at!r}")
+            arrays[label] = np.empty((0, *shape[len(leading) :]), chunk.dtype(at))
+        if form == "array":
+            decode_array(tree, arrays)
+        else:
+            decode(tree, arrays, 0, coords={axis: [] for axis in axes})
+
+
+def _expect(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(what)
+
+
+_KINDS = frozenset({"list", "grid", "flat", "columns", "frame", "point", "opaque"})
+
+
 # --- files to blocks ---------------------------------------------------------------------------------------
 
 
@@ -407,6 +579,7 @@ def axis_values(chunk: chunkfile.Chunk) -> dict[str, list[Any]]:
     ChunkFormatError
         Where the file is damaged.
     """
+    check_manifest(chunk)
     sizes = chunk.sizes
     values = {}
     for name, tree, where in chunk.constant["axes"]:
@@ -422,7 +595,7 @@ def read_complete(
     chunk: chunkfile.Chunk,
     positions: Sequence[IntArray] | None,
     *,
-    allow_pickle: bool,
+    signer: Signer | None,
 ) -> Block | None:
     """Return outputs of a complete file.
 
@@ -434,8 +607,8 @@ def read_complete(
         Its opened file.
     positions : sequence of ndarray, or None
         Positions along each axis of the points wanted, in the reader's axis order; None for all of them.
-    allow_pickle : bool
-        Whether pickles may be loaded.
+    signer : Signer or None
+        Tells which pickles may be loaded; with None none may.
 
     Returns
     -------
@@ -447,11 +620,15 @@ def read_complete(
     ------
     ChunkFormatError
         Where the file is damaged.
+    PickleRefusedError, UntrustedPickleError
+        Where it holds pickles that may not be loaded.
     """
-    return _Rows(ref, chunk, positions, allow_pickle).block()
+    return _Rows(ref, chunk, positions, signer).block()
 
 
-def read_part(ref: ChunkRef, chunk: chunkfile.Chunk, *, allow_pickle: bool) -> tuple[IntArray, Block]:
+def read_part(
+    ref: ChunkRef, chunk: chunkfile.Chunk, *, signer: Signer | None, outputs: bool = True
+) -> tuple[IntArray, Block]:
     """Return all that a part holds.
 
     Parameters
@@ -460,8 +637,10 @@ def read_part(ref: ChunkRef, chunk: chunkfile.Chunk, *, allow_pickle: bool) -> t
         The chunk that it belongs to.
     chunk : Chunk
         The opened file.
-    allow_pickle : bool
-        Whether pickles may be loaded.
+    signer : Signer or None
+        Tells which pickles may be loaded; with None none may.
+    outputs : bool, default True
+        Whether outputs are read; without, the block has no columns.
 
     Returns
     -------
@@ -474,10 +653,56 @@ def read_part(ref: ChunkRef, chunk: chunkfile.Chunk, *, allow_pickle: bool) -> t
     ------
     ChunkFormatError
         Where the file is damaged.
+    PickleRefusedError, UntrustedPickleError
+        Where it holds pickles that may not be loaded.
     """
-    rows = _Rows(ref, chunk, None, allow_pickle)
+    rows = _Rows(ref, chunk, None, signer)
     points = rows.points()
+    if not outputs:
+        return points, Block(chunk.constant["kind"], len(points), {}, ref.coords(points))
     return points, rows.block_of_part(points)
+
+
+def same_outputs(ref: ChunkRef, chunk: chunkfile.Chunk, block: Block) -> bool:
+    """Tell whether a file holds the outputs of a block, as far as that can be told; all of it is checked.
+
+    When they were computed, how long that took and how they are compressed do not count. Two pickles of one
+    object may differ, so those are not compared.
+
+    Parameters
+    ----------
+    ref : ChunkRef
+        The chunk.
+    chunk : Chunk
+        The opened file: a complete chunk, or a part with the block's points.
+    block : Block
+        The outputs, row-major in the reader's axis order.
+
+    Returns
+    -------
+    bool
+        False where some output differs.
+
+    Raises
+    ------
+    ChunkFormatError
+        Where the file is damaged.
+    """
+    return _Rows(ref, chunk, None, None).holds(block)
+
+
+def _same_values(a: _Array, b: _Array) -> bool:
+    """Whether two arrays hold the same values: all NaNs are one, padding does not count, nor does width."""
+    if a.shape != b.shape or a.dtype.kind != b.dtype.kind:
+        return False
+    if a.dtype.names is not None and a.dtype.names == b.dtype.names:
+        return all(_same_values(a[name], b[name]) for name in a.dtype.names)
+    if a.dtype == b.dtype and a.tobytes() == b.tobytes():
+        return True
+    return a.dtype.kind in "iufcS" and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
+_KINDS_ALIKE = ({"list", "point"}, {"grid", "flat"})
 
 
 class _Rows:
@@ -488,12 +713,13 @@ class _Rows:
         ref: ChunkRef,
         chunk: chunkfile.Chunk,
         positions: Sequence[IntArray] | None,
-        allow_pickle: bool,
+        signer: Signer | None,
     ) -> None:
+        check_manifest(chunk)
         self._ref = ref
         self._chunk = chunk
         self._picks = positions if positions is not None and _picks_some(positions, ref.sizes) else None
-        self._allow_pickle = allow_pickle
+        self._signer = signer
         self._names = tuple(name for name, _, _ in chunk.constant["axes"])
         if sorted(self._names) != sorted(ref.order):
             raise ChunkFormatError(f"its axes are {self._names}, expected {ref.order}")
@@ -507,7 +733,7 @@ class _Rows:
         if kind == "opaque":
             return self._opaque(None) if self._picks is None and self._straight else None
         columns = {
-            from_jsonable(name): self._column(form, tree, pointwise, where)
+            from_jsonable(name): self._column(name, form, tree, pointwise, where)
             for name, form, tree, pointwise, where in self._chunk.constant["columns"]
         }
         values = [ref.values(axis) for axis in ref.order]
@@ -515,9 +741,9 @@ class _Rows:
             values = [[v[i] for i in pick] for v, pick in zip(values, self._picks, strict=True)]
         return Block(kind, math.prod(map(len, values)), columns, PointCoords(ref.order, values))
 
-    def _column(self, form: str, tree: Any, pointwise: bool, where: Mapping[str, str]) -> Column:
+    def _column(self, name: Any, form: str, tree: Any, pointwise: bool, where: Mapping[str, str]) -> Column:
         if not pointwise:
-            column = Column(form, tree, self._arrays(where), False)
+            column = self._loose(name, form, tree, where)
             own_coords = self._ref.coords(None, self._names)
             objects = self._objects(column, self._ref.points, own_coords).reshape(self._sizes)
             return Column("objects", tree, {"": self._taken(objects, self._picks)}, True)
@@ -563,22 +789,61 @@ class _Rows:
         coords = self._ref.coords(points)
         columns = {}
         for name, form, tree, pointwise, where in self._chunk.constant["columns"]:
-            column = Column(form, tree, self._arrays(where), pointwise)
-            if not pointwise:
-                objects = self._objects(column, len(points), coords)
+            if pointwise:
+                column = Column(form, tree, self._arrays(where), True)
+            else:
+                objects = self._objects(self._loose(name, form, tree, where), len(points), coords)
                 column = Column("objects", tree, {"": objects}, True)
             columns[from_jsonable(name)] = column
         return Block(kind, len(points), columns, coords)
+
+    def holds(self, block: Block) -> bool:
+        """Tell whether the outputs are those of a block, as far as that can be told."""
+        constant = self._chunk.constant
+        kinds, names = {constant["kind"], block.kind}, []
+        same = len(kinds) == 1 or kinds in _KINDS_ALIKE
+        for name, _, tree, pointwise, where in constant["columns"]:
+            names.append(from_jsonable(name))
+            arrays, own = self._arrays(where), block.columns.get(names[-1])
+            comparable = self._straight or (pointwise and constant["part"] is None)
+            if own is None or own.form == "objects" or not comparable or pickled_parts(tree):
+                continue
+            if pointwise and constant["part"] is None:
+                arrays = {label: self._taken(array, None) for label, array in arrays.items()}
+            same = same and _text(tree) == _text(own.tree) and arrays.keys() == own.arrays.keys()
+            same = same and all(_same_values(array, own.arrays[label]) for label, array in arrays.items())
+        return same and set(names) == set(block.columns)
 
     def _arrays(self, where: Mapping[str, str]) -> dict[str, _Array]:
         return {label: self._chunk.array(name) for label, name in where.items()}
 
     def _objects(self, column: Column, count: int, coords: PointCoords) -> _Array:
-        return column.objects(count, coords, allow_pickle=self._allow_pickle)
+        return column.objects(count, coords)
+
+    def _loose(self, name: Any, form: str, tree: Any, where: Mapping[str, str]) -> Column:
+        """Return a column whose rows cannot be taken without its tree: only such a one may hold pickles."""
+        column = Column(form, tree, self._arrays(where), False)
+        parts = pickled_parts(tree)
+        if not parts or self._signer is None:
+            return column
+        dim = self._chunk.constant["part"]
+        points = None if dim is None else self._chunk.coords(dim)
+        for part in parts:
+            self._check(part, name, column.arrays, points)
+        return replace(column, ours=True)
+
+    def _check(self, part: PickledPart, name: Any, arrays: Mapping[str, _Array], points: IntArray | None) -> None:
+        assert self._signer is not None
+        if not {part.array, part.lengths} <= arrays.keys():
+            raise ChunkFormatError(f"{part.array!r}: expected arrays of pickles and of their lengths, got none")
+        what = _what_is_signed(self._ref.identity, self._names, points, name, part, arrays)
+        signature = arrays.get(part.signature)
+        subject = f"pickles of {', '.join(part.types)} at {part.array!r} in '{self._chunk.subject}'"
+        self._signer.check(what, b"" if signature is None else signature.tobytes(), subject)
 
     def _opaque(self, points: IntArray | None) -> Block:
         ((name, form, tree, _, where),) = self._chunk.constant["columns"]
-        column = Column(form, tree, self._arrays(where), False)
+        column = self._loose(name, form, tree, where)
         count = self._ref.points if points is None else len(points)
         return Block("opaque", count, {from_jsonable(name): column}, self._ref.coords(points))
 

@@ -17,12 +17,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from chunk_memo import binning, catalog, cleaning, items
+from chunk_memo import binning, catalog, cleaning, items, scattered
 from chunk_memo.chunks import ChunkRef, ChunkStore, Naming
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.filters import checked_compression
@@ -35,25 +35,32 @@ from chunk_memo.errors import (
     OutputError,
     OverlapError,
     OverlapWarning,
+    OwnerWarning,
     RootError,
     SpecError,
     UnknownAxisError,
     UnknownValueError,
+    caller_level,
 )
 from chunk_memo.failures import Failure, Failures
 from chunk_memo.grid import Bins, ChunkKey, Grid, IntArray, chunk_sizes, make_axis
-from chunk_memo.identity import canonical_bytes, canonical_many, normalize
-from chunk_memo.layers import Asked, GcReport, Layers, Mask
+from chunk_memo.identity import canonical_bytes, canonical_many, digest_of_bytes, normalize
+from chunk_memo.layers import Asked, GcReport, Layers, Mask, Request
 from chunk_memo.ledger import FailureLog, Known, known_failures, outstanding
-from chunk_memo.outputs import KINDS, Collector
+from chunk_memo.outputs import KINDS, Block, Collector
 from chunk_memo.plan import Plan
 from chunk_memo.planning import make_plan, which_stored
 from chunk_memo.points import PointReader
 from chunk_memo.reading import Reader, Reading, read_layers
+from chunk_memo.scattered import Nearby, Scattered
 from chunk_memo.selection import Cell, Cells, Selection, new_values, select
 from chunk_memo.status import CacheStatus
 from chunk_memo.tasks import Missing, Task, tasks_for
 from chunk_memo.writing import Writer
+
+if TYPE_CHECKING:
+    from chunk_memo.results import SweepResult
+    from chunk_memo.tables.parquet import Exported
 
 __all__ = ["ChunkCache"]
 
@@ -73,6 +80,7 @@ class _State:
     lock: threading.RLock = field(default_factory=threading.RLock)
     points: PointReader | None = None
     failures: FailureLog | None = None
+    scattered: Scattered = field(default_factory=Scattered)
 
     @property
     def store(self) -> ChunkStore:
@@ -120,10 +128,20 @@ class ChunkCache:
         recorded with the first block by default.
     vectorize : bool, default False
         Whether the function takes single values and is called once per point.
-    allow_pickle : bool, default False
-        Whether outputs without a native form may be pickled. Loading a pickle can run any code.
+    allow_pickle : bool, default True
+        Whether outputs without a native form may be pickled, and pickles that this user, or a trusted key, signed
+        be loaded (:mod:`chunk_memo.disk.signing`); those of others never are. False refuses all of them.
     durability : {"full", "fast"}
         Whether files are synced before a run returns.
+    max_chunk_bytes : int, default 4 GiB
+        Larger chunks, in bytes of the file or of its arrays once they are unpacked, are neither written nor read.
+    shared : {"group"}, optional
+        Let the root, and all that comes into it, be for its group, too (modes 2770 and 0660, whatever the umask
+        is); by default all is for its owner alone, except in a root that was shared before.
+    read_only : bool, default False
+        Serve what is stored, and write nothing: what is missing is computed and returned, with one warning. A
+        root that this user may not write to serves what is stored in any case; but there, unless this is said,
+        work that could not be stored is an error, which holds the outputs.
     compression : {"zstd", "blosc2", "gzip"}, optional
         How the arrays of new files are compressed. It is no part of what a chunk is: files of any compression
         serve together. ``zstd`` and ``blosc2`` need the extra ``chunk-memo[compression]``.
@@ -141,7 +159,7 @@ class ChunkCache:
     OverlapError
         Where ``exclusive`` refuses.
     RootError
-        Where the root is a file.
+        Where the root is a file, or anybody may put files into it, or it cannot be shared.
 
     Examples
     --------
@@ -184,14 +202,18 @@ class ChunkCache:
         *,
         outputs: str | None = None,
         vectorize: bool = False,
-        allow_pickle: bool = False,
+        allow_pickle: bool = True,
         durability: str = "full",
+        max_chunk_bytes: int = chunkfile.MAX_BYTES,
+        shared: str | None = None,
+        read_only: bool = False,
         compression: str | None = None,
         name: str = "",
         grid: Grid | None = None,
         identity: bytes | None = None,
     ) -> None:
         self.root = Path(root) if root is not None else Path(".chunk_memo")
+        self._home = Path(os.path.realpath(self.root))
         self.collate_fn = collate_fn
         self.chunk_enumerator = chunk_enumerator
         self.chunk_hash_fn = chunk_hash_fn
@@ -205,6 +227,9 @@ class ChunkCache:
         self.vectorize = vectorize
         self.allow_pickle = allow_pickle
         self.durability = files.Durability(_checked_durability(durability))
+        self.max_chunk_bytes = _checked_bytes(max_chunk_bytes)
+        self.shared = _checked_shared(shared)
+        self.read_only = read_only
         self.compression = checked_compression(compression)
         self.name = name
         self.miss_reason: str | None = None
@@ -216,7 +241,9 @@ class ChunkCache:
     def _open(self, cache_id: str, metadata: Mapping[str, Any], grid: Grid) -> None:
         self.cache_id = _checked_id(cache_id)
         self.metadata = dict(metadata)
-        _check_root(self.root)
+        _check_root(self.root, self._home, self.shared)
+        if self.shared is not None and not self.read_only:
+            _share(self.root, self._home, self._home / self.cache_id)
         self._state = self._new_state(grid)
         if self.exclusive or self.warn_on_overlap:
             self._check_overlap()
@@ -233,7 +260,7 @@ class ChunkCache:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what travels: the settings, and the root as an absolute path; nothing that was read."""
-        return {**self.__dict__, "root": Path(os.path.abspath(self.root)), "_state": self.grid}
+        return {**self.__dict__, "root": self._home, "_state": self.grid}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what travelled."""
@@ -242,12 +269,13 @@ class ChunkCache:
 
     def _open_store(self, cache_id: str, version: str, params: Mapping[str, Any]) -> ChunkStore:
         return ChunkStore(
-            Folder(Path(os.path.abspath(self.root)) / cache_id, version),
+            Folder(self._home / cache_id, version, read_only=self.read_only),
             cache_id,
             Naming(params, self.chunk_hash_fn, self.path_fn),
             allow_pickle=self.allow_pickle,
             title=self.name,
             compression=self.compression,
+            max_bytes=self.max_chunk_bytes,
         )
 
     def _open_other(self, cache_id: str, version: str) -> ChunkStore:
@@ -376,6 +404,23 @@ class ChunkCache:
         view._view = self.selection(axes, axis_indices)
         return view
 
+    def viewing(self, selection: Selection) -> ChunkCache:
+        """Return a view of this cache that covers a request.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request.
+
+        Returns
+        -------
+        ChunkCache
+            A view; it shares what is stored.
+        """
+        view = copy.copy(self)
+        view._view = selection
+        return view
+
     def for_points(self, *, whole: bool = False) -> ChunkCache:
         """Return a view of this cache for a function that takes single values.
 
@@ -416,18 +461,41 @@ class ChunkCache:
             known = self._cells(selection, self._bins())
         fresh = known.unbinned
         cells = self._cells(selection, self._provisional_bins()) if fresh else known
-        return make_plan(
-            cells, fresh, self._state.layers.all, self._means, self.miss_reason, self._known_failures
-        )
+        layers = self._state.layers.all
+        return make_plan(cells, fresh, layers, self.means, self.miss_reason, self._known_failures, self.nearby)
 
-    def _means(self) -> tuple[float | None, float | None]:
-        """Return mean seconds and bytes per point of a few stored files."""
+    def nearby(self) -> list[Nearby]:
+        """Return the points that form no grid, by layer.
+
+        Returns
+        -------
+        list of Nearby
+            Those of the newest generation first; nothing where none are stored.
+        """
+        self._bins()
+        return self._state.scattered.of(self._state.layers.all, self.axis_order)
+
+    def refresh(self) -> None:
+        """Take in what other processes have done: new bins, adopted caches, results that count no more."""
+        self._bins()
+        self._state.layers.refresh()
+
+    def means(self) -> tuple[float | None, float | None]:
+        """Return mean seconds of compute and bytes of file per point, of a few stored files.
+
+        Returns
+        -------
+        tuple of float, float, or None
+            Seconds and bytes; None where nothing is stored.
+        """
         seconds = size = points = 0.0
-        folders = {layer.store.folder: None for layer in self._state.layers.all}
+        layers = self._state.layers.all
+        folders = {layer.store.folder: None for layer in layers}
+        folders |= {store.folder: None for store in self._state.scattered.files(layers)}
         paths = itertools.chain.from_iterable(folder.chunk_files() for folder in folders)
         for path in itertools.islice(paths, 16):
             try:
-                with chunkfile.load(path) as chunk:
+                with self._state.store.opened(path) as chunk:
                     sizes = chunk.sizes
                     part = chunk.constant["part"]
                     names = [part] if part is not None else [a[0] for a in chunk.constant["axes"]]
@@ -469,10 +537,97 @@ class ChunkCache:
         planned = time.perf_counter() - started - written
         writer = self.writer()
         learn = writer.learn if writer.form is None else None
-        reading = read_layers(self._state.layers.all, cells, collector, learn, wanted, listed=listed)
+        layers = self._state.layers.all
+        reading = read_layers(layers, cells, collector, learn, wanted, listed=listed, nearby=self.nearby)
         reading.plan_seconds, reading.settled = planned, unsettled
         reading.write_seconds = written
         return reading
+
+    def read_stored(
+        self,
+        selection: Selection,
+        collector: Collector | None,
+        wanted: npt.NDArray[np.bool_] | None = None,
+        *,
+        grid_only: bool = False,
+    ) -> Reading:
+        """Read what is stored of a request, and write nothing: not even bins for values that have none.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request, which may have values that were never declared.
+        collector : Collector or None
+            Takes the outputs. With None nothing is decoded: files are opened and their manifests checked.
+        wanted : ndarray of bool, optional
+            For each point of the request whether it is wanted; all of them by default.
+        grid_only : bool, default False
+            Whether to leave out the points that form no grid.
+
+        Returns
+        -------
+        Reading
+            What was found and what was not.
+        """
+        layers = self._state.layers
+        self._bins()
+        layers.refresh()
+        bins = self._bins()
+        if self._cells(selection, bins).unbinned:
+            self._state.store.adopt_unnamed(self.axis_order)
+            bins = self._provisional_bins()
+        lacking = self._cells(selection, bins).unbinned
+        if lacking:
+            bins = bins.copied()
+            for name, places in lacking.items():
+                axis = selection.order.index(name)
+                for place in places:
+                    bins.of(name).add([selection.values[axis][place]], [selection.keys[axis][place]])
+        cells = self._cells(selection, bins)
+        nearby: Callable[[], Sequence[Nearby]] = tuple if grid_only else self.nearby
+        return read_layers(layers.all, cells, collector, wanted=wanted, nearby=nearby)
+
+    def bins_may_hold(self, keys: Mapping[str, Sequence[bytes]]) -> npt.NDArray[np.bool_]:
+        """Tell at which points some chunk of a grid may hold an output, by the values of each axis alone.
+
+        Parameters
+        ----------
+        keys : mapping of str to sequence of bytes
+            For each axis the canonical bytes of the value at each point.
+
+        Returns
+        -------
+        ndarray of bool
+            One entry for each point.
+        """
+        self._state.store.adopt_unnamed(self.axis_order)
+        count = len(next(iter(keys.values()), ()))
+        found = np.zeros(count, bool)
+        for layer in self._state.layers.all:
+            here = np.full(count, not layer.hidden)
+            for name, along in keys.items():
+                if name in layer.pinned:
+                    here &= np.fromiter((key == layer.pinned[name] for key in along), bool, count)
+                else:
+                    here &= layer.store.folder.bins.of(name).locate(along) >= 0
+            found |= here
+        return found
+
+    def scattered_store(self) -> ChunkStore:
+        """Return the chunks of points that form no grid, of the newest generation.
+
+        Returns
+        -------
+        ChunkStore
+            The chunks.
+        """
+        self._bins()
+        return self._state.scattered.store(self._state.layers.all[0])
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held while bins are made."""
+        return self._state.lock
 
     def read_back(
         self, cells: Cells, stored: Sequence[tuple[int, IntArray | None]], collector: Collector
@@ -514,7 +669,7 @@ class ChunkCache:
         """
         state = self._state
         plain = state.described and state.store.plain and self._view is None
-        if not plain or self.collate_fn is not None or self.profile or self.allow_pickle:
+        if not plain or self.collate_fn is not None or self.profile:
             return None
         bins, top = self._bins(), state.layers.all[0]
         if state.points is None or state.points.store is not top.store:
@@ -582,7 +737,7 @@ class ChunkCache:
         Collector
             The collector.
         """
-        return Collector(selection, allow_pickle=self.allow_pickle, by_chunk=by_chunk)
+        return Collector(selection, by_chunk=by_chunk)
 
     def tasks(self, selection: Selection, missing: Iterable[Missing]) -> Iterator[Task]:
         """Cut what a read did not find into calls of the function.
@@ -654,6 +809,9 @@ class ChunkCache:
         document = self._metadata_document() if alone else None
         written = 0.0
         for layout in layouts:
+            if self.read_only:
+                layout.add_to(state.folder.bins)
+                continue
             try:
                 with _Storing(self.root):
                     written += state.folder.commit_layout(layout, syncer, document)
@@ -799,6 +957,120 @@ class ChunkCache:
             state.folder.records.commit(record, files.Syncer())
             state.layers.update()
 
+    # --- labelled results ----------------------------------------------------------------------------------
+
+    def result(self) -> SweepResult:
+        """Return what is stored of this cache or slice as labelled data, which is read when it is looked at.
+
+        Nothing is run: points that are missing, or failed, are shown as such.
+
+        Returns
+        -------
+        SweepResult
+            The results, with ``to_xarray``, ``to_pandas``, ``sel`` and their like.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from chunk_memo import ChunkCache, run
+        >>> cache = ChunkCache(tempfile.mkdtemp(), "demo", axis_values={"s": [1, 2, 3]}, name="square")
+        >>> _ = run(cache.slice(s=[1, 2]), lambda s: [v * v for v in s])
+        >>> cache.result().to_numpy()
+        masked_array(data=[1, 4, --],
+                     mask=[False, False,  True],
+               fill_value=999999)
+        """
+        from chunk_memo.results import SweepResult
+
+        return SweepResult.of(self)
+
+    def sel(self, *, method: str | None = None, **labels: Any) -> SweepResult:
+        """Return results at some values of the axes; see :meth:`SweepResult.sel`.
+
+        Parameters
+        ----------
+        method : {"nearest"}, optional
+            Take the nearest values of an axis of numbers or dates.
+        **labels : object
+            Axis name to one value, several, or a slice of values.
+
+        Returns
+        -------
+        SweepResult
+            Their results; an axis with a single value is left out.
+        """
+        return self.result().sel(method=method, **labels)
+
+    def isel(self, **indices: Any) -> SweepResult:
+        """Return results at some positions of the axes; see :meth:`SweepResult.isel`.
+
+        Parameters
+        ----------
+        **indices : object
+            Axis name to an int, a slice, or a sequence of ints.
+
+        Returns
+        -------
+        SweepResult
+            Their results; an axis with a single position is left out.
+        """
+        return self.result().isel(**indices)
+
+    def to_numpy(self) -> Any:
+        """Return what is stored as arrays; see :meth:`SweepResult.to_numpy`.
+
+        Returns
+        -------
+        ndarray, or dict of str to ndarray
+            One array of the shape of the axes and of what the function returns; masked where points lack.
+        """
+        return self.result().to_numpy()
+
+    def to_xarray(self, **options: Any) -> Any:
+        """Return what is stored as an xarray Dataset; see :meth:`SweepResult.to_xarray`.
+
+        Parameters
+        ----------
+        **options : object
+            As there: ``chunks``, ``lazy``, ``dims`` and ``status``.
+
+        Returns
+        -------
+        xarray.Dataset
+            The axes are its coordinates, the params its attributes.
+        """
+        return self.result().to_xarray(**options)
+
+    def to_pandas(self) -> Any:
+        """Return what is stored as a pandas DataFrame; see :meth:`SweepResult.to_pandas`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each point.
+        """
+        return self.result().to_pandas()
+
+    def to_polars(self) -> Any:
+        """Return what is stored as a polars DataFrame; see :meth:`SweepResult.to_polars`.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row for each point.
+        """
+        return self.result().to_polars()
+
+    def to_arrow(self) -> Any:
+        """Return what is stored as an Arrow table; see :meth:`SweepResult.to_arrow`.
+
+        Returns
+        -------
+        pyarrow.Table
+            One row for each point.
+        """
+        return self.result().to_arrow()
+
     # --- points that failed --------------------------------------------------------------------------------
 
     def failures(self) -> Failures:
@@ -824,29 +1096,54 @@ class ChunkCache:
         >>> failure.arguments, failure.message
         ({'s': 0}, 'division by zero')
         """
-        found = self.failure_log().read()
-        return Failures(outstanding(found, self.grid, self._view, self._which_stored), self._forget_failures)
+        found = self._failure_log().read()
+        own = outstanding(found, self.grid, self._view, self._which_stored)
+        return Failures([*own, *self._failures_nearby()], self._forget_failures)
 
-    def failure_log(self) -> FailureLog:
-        """Return the records of points that failed.
+    def _failures_nearby(self) -> Iterator[Failure]:
+        """Iterate over the failures of points that form no grid."""
+        asked = (
+            None
+            if self._view is None
+            else dict(zip(self._view.order, map(frozenset, self._view.keys), strict=True))
+        )
+        log = FailureLog(self.path / scattered.FOLDER, self.version)
+        for failure in scattered.failures_of(log.read(), self.axis_order, vectorize=self.vectorize):
+            keys = tuple([canonical_many(list(along)) for along in failure.values])
+            if asked is not None and any(k[0] not in asked[n] for n, k in zip(failure.order, keys, strict=True)):
+                continue
+            if not self._which_stored(Selection(failure.order, failure.values, keys)).all():  # type: ignore[arg-type]
+                yield failure
+
+    def failure_log(self) -> FailureLog | None:
+        """Return the records of points that failed, where they can be written.
 
         Returns
         -------
-        FailureLog
-            The same one for this cache and its slices.
+        FailureLog or None
+            The same one for this cache and its slices; None with ``read_only``.
         """
+        return None if self.read_only else self._failure_log()
+
+    def _failure_log(self) -> FailureLog:
         state = self._state
         if state.failures is None:
             state.failures = FailureLog(state.folder.path, self.version)
         return state.failures
 
     def _known_failures(self) -> Known:
-        found = self.failure_log().read()
+        found = self._failure_log().read()
         return known_failures([f for f in found if sorted(f.order) == sorted(self.axis_order)])
 
     def _forget_failures(self, failures: Sequence[Failure]) -> None:
+        nearby = FailureLog(self.path / scattered.FOLDER, self.version)
+        nearby.read()
         with _Storing(self.root), self.syncer() as syncer:
-            self.failure_log().forget(failures, syncer)
+            if self.read_only:
+                raise files.read_only_error(self.root)
+            log = self._failure_log()
+            log.forget([each for each in failures if not scattered.is_nearby(each)], syncer)
+            nearby.forget([scattered.as_recorded(each) for each in failures if scattered.is_nearby(each)], syncer)
 
     def _which_stored(self, selection: Selection) -> npt.NDArray[np.bool_]:
         """Tell which points of a request without repetitions are stored; nothing of new values is."""
@@ -855,6 +1152,11 @@ class ChunkCache:
         for cell in cells if not cells.unbinned else ():
             where = np.ix_(*(axis.source for axis in cell.axes)) if cell.axes else ()
             stored[where] = which_stored(cell, cells, self._state.store).reshape(cell.shape)
+        request = Request(selection)
+        for points_of in self.nearby() if not stored.all() else ():
+            flats, numbers = points_of.within(request)
+            held = points_of.held(flats)
+            stored[tuple(along[held] for along in numbers)] |= True
         return stored
 
     def superseded_files(self) -> list[Path]:
@@ -888,10 +1190,67 @@ class ChunkCache:
         GcReport
             What was deleted.
         """
+        if self.read_only and not dry_run:
+            with _Storing(self.root):
+                raise files.read_only_error(self.root)
         self._bins()
         with self._state.lock:
             self._state.layers.refresh()
             return cleaning.clean(self._state.layers, grace=grace, dry_run=dry_run, quarantine=quarantine)
+
+    def weed(self) -> int:
+        """Set aside files that are whole and yet hold what no output can be.
+
+        Returns
+        -------
+        int
+            Number of files set aside.
+        """
+        return 0 if self.read_only else cleaning.weed(self._state.layers)
+
+    # --- as tables -----------------------------------------------------------------------------------------
+
+    def to_parquet(
+        self, path: str | os.PathLike[str], partition_by: Sequence[str] = (), *, durability: str = "full"
+    ) -> Exported:
+        """Export what is stored of this cache or slice as a tidy Parquet dataset; the next time, what is new.
+
+        Parameters
+        ----------
+        path : path-like
+            The dataset's folder; it holds exports of this cache only.
+        partition_by : sequence of str, optional
+            Columns (params or axes, or outputs of few values) whose values name folders, outermost first.
+        durability : {"full", "fast"}
+            Whether files are synced before this returns.
+
+        Returns
+        -------
+        Exported
+            How many chunks were written, and how many were there.
+
+        Raises
+        ------
+        TableError
+            Where the folder holds something else, or is partitioned otherwise.
+        ImportError
+            Where pyarrow is not installed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from chunk_memo import ChunkCache, run
+        >>> cache = ChunkCache(tempfile.mkdtemp(), "demo", chunk_spec={"s": 2}, axis_values={"s": [1, 2, 3]})
+        >>> _ = run(cache, lambda s: [value / 2 for value in s])
+        >>> folder = tempfile.mkdtemp()
+        >>> cache.to_parquet(folder)
+        Exported(chunks=2, chunks_known=0, rows=3, files=1, files_removed=0)
+        >>> cache.to_parquet(folder).chunks
+        0
+        """
+        from chunk_memo.tables.parquet import export_cache
+
+        return export_cache(self, path, partition_by, durability=durability)
 
     # --- status --------------------------------------------------------------------------------------------
 
@@ -997,7 +1356,7 @@ class ChunkCache:
             Where it cannot be written.
         """
         state, path = self._state, self.path / "metadata.json"
-        if state.described:
+        if state.described or self.read_only:
             return path
         try:
             known = state.folder.read_metadata()
@@ -1025,9 +1384,8 @@ class ChunkCache:
         return self._state.folder.metadata_document(self.cache_id, self.grid, identity, self.metadata)
 
     def _set_metadata_aside(self, path: Path, error: MetadataError) -> None:
-        status = os.stat(path)
-        seen = (status.st_dev, status.st_ino)
-        moved = files.quarantine(path, self.path / "quarantine", seen, lambda _: False)
+        seen = files.look_at(path)
+        moved = seen and files.quarantine(path, self.path / "quarantine", seen.file_id, lambda _: False)
         place = f"moved to '{moved}'" if moved else "left where it is"
         warnings.warn(
             f"{error.__cause__!r}: '{path}' is damaged; it was {place}, and is written anew",
@@ -1170,7 +1528,7 @@ class ChunkCache:
         self._spread()
         stores = self._state.layers.own
         paths = [p for store in stores for p in store.paths(store.ref(ref.order, ref.numbers, ref.bins))]
-        found = next((path for path in paths if os.path.exists(path)), paths[0])
+        found = next((path for path in paths if files.is_there(path)), paths[0])
         return Path(found)
 
     def load_payload(self, path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -1188,7 +1546,7 @@ class ChunkCache:
             such file.
         """
         try:
-            with chunkfile.load(path) as chunk:
+            with self._state.store.opened(path) as chunk:
                 return items.payload(self._state.store, chunk)
         except FileNotFoundError:
             return items.payload_of_parts(self._state.store, path)
@@ -1245,6 +1603,9 @@ class ChunkCache:
         outputs = {tuple(canonical_many([p[n] for n in self.axis_order])): items[h] for h, p in spec.items()}
         for point in outputs:
             wanted[tuple(places[key] for places, key in zip(along, point, strict=True))] = True
+        if self.read_only:
+            with _Storing(self.root):
+                raise files.read_only_error(self.root)
         reading, writer = self.read(selection, None, wanted), self.writer()
         with writer.syncer() as syncer:
             for task in self.tasks(selection, reading.missing):
@@ -1392,6 +1753,31 @@ class ChunkCache:
         layout = Layout(self.version, self.axis_order, self.grid.sizes, groups, None, time.time_ns())
         with self._state.lock, _Storing(self.root):
             self._state.folder.commit_layout(layout, self.syncer())
+
+    def sample_blocks(self) -> Iterator[Block]:
+        """Iterate over stored outputs of each form that there is, one file of each.
+
+        Yields
+        ------
+        Block
+            All outputs of one file, as columns.
+        """
+        self._bins()
+        stores = {layer.store.folder: layer.store for layer in self._state.layers.all}
+        for store in stores.values():
+            yield from items.samples(store)
+
+    def provenance(self) -> bytes:
+        """Return what changes whenever stored outputs may have become others: something superseded, or adopted.
+
+        Returns
+        -------
+        bytes
+            A digest of the generations that are read from.
+        """
+        self._bins()
+        self._state.layers.refresh()
+        return digest_of_bytes(b"".join(layer.store.prefix for layer in self._state.layers.all))
 
     # --- finding caches ------------------------------------------------------------------------------------
 
@@ -1542,11 +1928,64 @@ def _checked_durability(durability: str) -> str:
     return durability
 
 
-def _check_root(root: Path) -> None:
-    if root.exists() and not root.is_dir():
+def _checked_bytes(count: Any) -> int:
+    if not isinstance(count, int) or isinstance(count, bool) or count < _LEAST_BYTES:
+        raise SpecError(f"max_chunk_bytes must be a number of bytes, {_LEAST_BYTES} or more, got {count!r}")
+    return count
+
+
+_LEAST_BYTES = 4 << 20
+
+
+def _checked_shared(shared: Any) -> str | None:
+    if shared not in (None, "group"):
+        raise SpecError(f"shared must be 'group' or None, got {shared!r}")
+    return str(shared) if shared is not None else None
+
+
+_FOREIGN: set[Path] = set()
+"""Roots of which it was said that they belong to somebody else."""
+
+
+def _check_root(root: Path, home: Path, shared: str | None) -> None:
+    """Refuse a root in which anybody may put files, and say whose it is where that is somebody else."""
+    if files.is_there(home) and not files.is_folder(home):
         raise RootError(
             errno.ENOTDIR, f"the root '{root}' is a file; expected a folder of caches: pass another root"
         )
+    facts = files.facts_of(home)
+    if facts is None:
+        return
+    if facts.open_to_all:
+        raise RootError(
+            errno.EPERM,
+            f"the root '{root}' may be written to by everybody (mode {facts.mode:04o}), so that anybody could put"
+            f" results there; run `chmod o-w {root}`, or `chmod +t {root}` where everybody shall have caches of"
+            f" their own in it, or pass another root",
+        )
+    if not facts.ours and shared is None and home not in _FOREIGN:
+        _FOREIGN.add(home)
+        warnings.warn(
+            f"the root '{root}' belongs to user {facts.owner}, who can change what is stored in it; what is there"
+            f" is checked for damage and served, and pickles need a trusted key. shared='group' says that this is"
+            f" as it should be",
+            OwnerWarning,
+            stacklevel=caller_level(),
+        )
+
+
+def _share(root: Path, home: Path, cache: Path) -> None:
+    try:
+        files.make_folder(home.parent)
+        files.share(home)
+        if cache.is_dir():
+            files.share(cache)
+    except OSError as error:
+        raise RootError(
+            error.errno or errno.EPERM,
+            f"the root '{root}' cannot be shared with its group ({error.strerror or error}); ask its owner to run"
+            f" `chmod 2770 {root}`, or leave shared='group' out",
+        ) from None
 
 
 def _make_grid(

@@ -216,7 +216,7 @@ def discover(root: str | os.PathLike[str]) -> list[dict[str, Any]]:
     found = []
     for name in sorted(files.list_folder(root)):
         path = Path(root) / name
-        if name.startswith(FORGOTTEN) or not path.is_dir():
+        if name.startswith(FORGOTTEN) or not files.is_folder(path):
             continue
         try:
             metadata = known(root, name)
@@ -414,7 +414,7 @@ def missing_cache(root: str | os.PathLike[str], cache_id: str) -> CacheNotFoundE
         The error, with the number of caches that are there.
     """
     there = [name for name in files.list_folder(root) if not name.startswith(FORGOTTEN)]
-    count = sum((Path(root) / name).is_dir() for name in there)
+    count = sum(files.is_folder(Path(root) / name) for name in there)
     return CacheNotFoundError(
         f"there is no cache {cache_id!r} in '{root}', which holds {count} caches; pass axis_values to make one"
     )

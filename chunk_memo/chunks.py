@@ -13,11 +13,11 @@ same points was verified and synced; a writer of a part looks for the complete f
 from __future__ import annotations
 
 import copy
+import errno
 import itertools
 import json
 import math
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
@@ -28,15 +28,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chunk_memo.blockfile import BlockWriter, ChunkRef, axis_values, read_complete, read_part
+from chunk_memo.blockfile import (
+    BlockWriter,
+    ChunkRef,
+    axis_values,
+    check_manifest,
+    read_complete,
+    read_part,
+    same_outputs,
+    signed_by,
+)
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.encoding import decode_array
 from chunk_memo.disk.layouts import Folder, Layout
+from chunk_memo.disk.signing import Signer, own_key
 from chunk_memo.errors import (
     ChunkFormatError,
     ChunkMemoError,
     CollisionError,
     DamageWarning,
+    EncodingError,
     FormatVersionError,
     SpecError,
 )
@@ -45,7 +56,7 @@ from chunk_memo.identity import canonical_bytes, canonical_many, digest_of_bytes
 from chunk_memo.naming import chunk_names
 from chunk_memo.outputs import Block, Column, combine
 
-__all__ = ["MOST_PARTS", "ChunkRef", "ChunkStore", "Naming", "Part"]
+__all__ = ["MOST_PARTS", "ChunkRef", "ChunkStore", "Naming", "Part", "Written"]
 
 _MOST_PRODUCTS = 64
 """Up to this many possible chunks per file it is quicker to name them all than to read the files."""
@@ -58,6 +69,15 @@ MOST_PARTS = 8
 
 _TRIES = 100
 """How often parts are listed again when one vanished."""
+
+_MOST_COMMITS = 5
+"""How often a file is committed where a damaged one is in the way."""
+
+_ROOM = 1 << 20
+"""Bytes of a file besides its outputs, at most."""
+
+_PAUSES = (0.01, 0.03, 0.1, 0.3, 1.0)
+"""Seconds to wait for a file that another process is writing, where it can neither be linked nor renamed."""
 
 _NO_POINTS: IntArray = np.zeros(0, np.intp)
 
@@ -79,6 +99,18 @@ class Part:
     """Seconds of compute."""
     nbytes: int = 0
     """Length of the file in bytes."""
+    differs: bool = False
+    """Whether the file was there already, and holds other outputs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of outputs that were to be stored."""
+
+    nbytes: int
+    """Bytes written."""
+    differs: bool = False
+    """Whether the chunk was stored already with other outputs, which are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +163,7 @@ class Naming:
 
 
 def _store_alone(
-    place: tuple[Path, str],
+    place: tuple[Path, str, bool],
     cache_id: str,
     naming: Naming,
     settings: Mapping[str, Any],
@@ -139,7 +171,8 @@ def _store_alone(
     generation: int,
 ) -> ChunkStore:
     """Return the chunks of a cache as a worker has them."""
-    store = ChunkStore(Folder(*place), cache_id, naming, **settings)
+    path, version, read_only = place
+    store = ChunkStore(Folder(path, version, read_only=read_only), cache_id, naming, **settings)
     store.spread = spread
     return store.of_generation(generation) if generation else store
 
@@ -170,11 +203,15 @@ class ChunkStore:
     naming : Naming
         The user's own ways to name files.
     allow_pickle : bool
-        Whether outputs without a native form may be pickled, and pickles loaded.
+        Whether outputs without a native form may be pickled, and pickles loaded that a trusted key signed.
     title : str
         What the HDF5 files are called: the function's name.
     compression : str, optional
         How the arrays of new files are compressed; any file can be read.
+    signer : Signer, optional
+        Signs pickles, and tells which may be loaded; by default one with this user's key for this cache.
+    max_bytes : int, optional
+        Length of a file, and bytes of its arrays, that are neither read nor written.
     """
 
     def __init__(
@@ -186,14 +223,20 @@ class ChunkStore:
         allow_pickle: bool,
         title: str,
         compression: str | None = None,
+        signer: Signer | None = None,
+        max_bytes: int = chunkfile.MAX_BYTES,
     ) -> None:
         self.folder = folder
+        self.max_bytes = max_bytes
         self.allow_pickle = allow_pickle
         self.spread = False
         self.generation = 0
         self._cache_id = cache_id
         self._naming = naming
-        self._writer = BlockWriter(title, compression)
+        if allow_pickle and signer is None:
+            signer = Signer(f"cache {cache_id}", folder.path.parent)
+        self._signer = signer if allow_pickle else None
+        self._writer = BlockWriter(title, compression, self._signer)
         self._prefix = canonical_bytes((cache_id, folder.version))
         self._turns: dict[tuple[str, ...], list[tuple[int, bytes]]] = {}
         self._told: set[tuple[str, files.FileId | None]] = set()
@@ -222,6 +265,28 @@ class ChunkStore:
         twin._whole = None
         return twin
 
+    def inside(self, name: str) -> ChunkStore:
+        """Return chunks of another grid that belong to this cache, in a folder inside its own.
+
+        Parameters
+        ----------
+        name : str
+            The folder's name; it enters the names of the chunks.
+
+        Returns
+        -------
+        ChunkStore
+            The chunks, of the first generation.
+        """
+        return ChunkStore(
+            Folder(self.folder.path / name, self.folder.version),
+            f"{self._cache_id}/{name}",
+            Naming({}),
+            allow_pickle=self.allow_pickle,
+            title=self._writer.title,
+            compression=self._writer.compression,
+        )
+
     def __copy__(self) -> ChunkStore:
         """Return another view of the same folder."""
         twin = object.__new__(type(self))
@@ -230,9 +295,10 @@ class ChunkStore:
 
     def __reduce__(self) -> Any:
         """Return what travels to a worker: where files lie and what they are called, nothing that was read."""
-        settings = {"allow_pickle": self.allow_pickle, "title": self._writer.title}
-        settings["compression"] = self._writer.compression
-        place = (self.folder.path, self.folder.version)
+        settings: dict[str, Any] = {"allow_pickle": self.allow_pickle, "title": self._writer.title}
+        settings |= {"compression": self._writer.compression, "signer": self._signer}
+        settings |= {"max_bytes": self.max_bytes}
+        place = (self.folder.path, self.folder.version, self.folder.read_only)
         return _store_alone, (place, self._cache_id, self._naming, settings, self.spread, self.generation)
 
     def _prefix_of(self, generation: int) -> bytes:
@@ -505,10 +571,32 @@ class ChunkStore:
                 return chunk
         return None
 
+    def opened(self, path: str | os.PathLike[str]) -> chunkfile.Chunk:
+        """Open any file of this cache, within its limits.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+
+        Returns
+        -------
+        Chunk
+            The opened file; whose chunk it is was not looked at.
+
+        Raises
+        ------
+        ChunkFormatError
+            Where it is damaged.
+        SpecError
+            Where it is larger than ``max_chunk_bytes``.
+        """
+        return chunkfile.load(path, max_bytes=self.max_bytes)
+
     def _open(self, path: str, ref: ChunkRef) -> chunkfile.Chunk | None:
         """Open a file that should hold points of a chunk; None where it cannot be believed."""
         try:
-            chunk = chunkfile.load(path, max_bytes=sys.maxsize)
+            chunk = self.opened(path)
         except (FileNotFoundError, NotADirectoryError):
             raise
         except (ChunkFormatError, OSError) as error:
@@ -540,9 +628,11 @@ class ChunkStore:
     def _set_aside(self, path: str, ref: ChunkRef, seen: files.FileId | None, why: str) -> None:
         """Move a damaged file to ``quarantine/`` and say so, once for each file."""
         moved = None
-        if seen is not None:
+        if seen is not None and not self.folder.read_only:
             folder = self.folder.path / "quarantine"
-            moved = files.quarantine(Path(path), folder, seen, lambda found: self._is_intact(found, ref))
+            moved = files.quarantine(
+                Path(path), folder, seen, lambda found: self._is_intact(found, ref, decoded=True)
+            )
         if moved is None and (path, seen) in self._told:
             return
         self._told.add((path, seen))
@@ -553,14 +643,47 @@ class ChunkStore:
             stacklevel=2,
         )
 
-    def _is_intact(self, path: str | Path, ref: ChunkRef) -> bool:
-        """Tell whether every byte of a file is right, and of that chunk."""
+    def _is_intact(self, path: str | Path, ref: ChunkRef, *, decoded: bool = False) -> bool:
+        """Tell whether every byte of a file is right, and of that chunk, and whether all of it can be decoded."""
         try:
-            chunkfile.verify(path)
-            with chunkfile.load(path, max_bytes=sys.maxsize) as chunk:
+            chunkfile.verify(path, max_bytes=self.max_bytes)
+            with self.opened(path) as chunk:
+                check_manifest(chunk)
+                if decoded and chunk.identity == ref.identity:
+                    self._decode(ref, chunk)
                 return chunk.identity == ref.identity
         except (ChunkMemoError, FileNotFoundError, NotADirectoryError):
             return False
+
+    def _decode(self, ref: ChunkRef, chunk: chunkfile.Chunk) -> None:
+        """Make every output of a file; what this program lacks for it, or may not load, is no fault."""
+        try:
+            self.everything(ref, chunk)[0].outputs()
+        except EncodingError:
+            pass
+
+    def weed(self, path: str | os.PathLike[str], ref: ChunkRef) -> bool:
+        """Set a file aside that is whole, and of which some output cannot be made; tell whether it is one.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        ref : ChunkRef
+            The chunk that it belongs to.
+
+        Returns
+        -------
+        bool
+            Whether there is such a fault.
+        """
+        with self.opened(path) as chunk:
+            try:
+                self._decode(ref, chunk)
+            except ChunkFormatError as error:
+                self._set_aside(os.fspath(path), ref, chunk.file_id, str(error))
+                return True
+        return False
 
     def block(self, ref: ChunkRef, chunk: chunkfile.Chunk, positions: Sequence[IntArray] | None) -> Block | None:
         """Return outputs of a complete file.
@@ -581,18 +704,22 @@ class ChunkStore:
             (it is set aside) or cannot be read, or holds one opaque output for other points.
         """
         try:
-            return read_complete(ref, chunk, positions, allow_pickle=self.allow_pickle)
+            return read_complete(ref, chunk, positions, signer=self._signer)
         except (ChunkFormatError, OSError) as error:
             self._give_up(chunk.subject, ref, chunk.file_id, error)
             return None
 
-    def parts(self, ref: ChunkRef) -> list[Part]:
+    def parts(self, ref: ChunkRef, *, outputs: bool = True, passing: bool = False) -> list[Part]:
         """Return the parts of a chunk, those with the smaller digest first.
 
         Parameters
         ----------
         ref : ChunkRef
             The chunk.
+        outputs : bool, default True
+            Whether outputs are read; without, blocks have no columns.
+        passing : bool, default False
+            Whether parts are passed over that hold pickles which may not be loaded, as a writer does.
 
         Returns
         -------
@@ -603,19 +730,25 @@ class ChunkStore:
         ------
         FileNotFoundError
             Where a part vanished: somebody is folding; look at the complete file again.
+        PickleRefusedError
+            Where a part holds pickles that may not be loaded.
         """
-        found = (self._part(path, ref) for path in self._part_paths(ref))
+        found = (self._part(path, ref, outputs, passing) for path in self._part_paths(ref))
         return [part for part in found if part is not None]
 
-    def _part(self, path: str, ref: ChunkRef) -> Part | None:
+    def _part(self, path: str, ref: ChunkRef, outputs: bool, passing: bool) -> Part | None:
         chunk = self._open(path, ref)
         if chunk is None:
             return None
         with chunk:
             try:
-                points, block = read_part(ref, chunk, allow_pickle=self.allow_pickle)
+                points, block = read_part(ref, chunk, signer=self._signer, outputs=outputs)
             except (ChunkFormatError, OSError) as error:
                 self._give_up(path, ref, chunk.file_id, error)
+                return None
+            except EncodingError:
+                if not passing:
+                    raise
                 return None
             return Part(path, points, block, chunk.seconds, chunk.nbytes)
 
@@ -642,9 +775,9 @@ class ChunkStore:
             Where it is damaged.
         """
         if chunk.constant["part"] is not None:
-            points, block = read_part(ref, chunk, allow_pickle=self.allow_pickle)
+            points, block = read_part(ref, chunk, signer=self._signer)
             return block, points
-        whole = read_complete(ref, chunk, None, allow_pickle=self.allow_pickle)
+        whole = read_complete(ref, chunk, None, signer=self._signer)
         if whole is None:
             raise ChunkFormatError(f"{chunk!r} holds one opaque output for axes in another order")
         return whole, None
@@ -750,7 +883,7 @@ class ChunkStore:
             if names is not None and name not in names:
                 continue
             try:
-                with chunkfile.load(path) as chunk:
+                with self.opened(path) as chunk:
                     values = axis_values(chunk)
                     identity = chunk.identity
             except (ChunkMemoError, OSError):
@@ -771,7 +904,7 @@ class ChunkStore:
         block: Block,
         seconds: float,
         syncer: files.Syncer,
-    ) -> int:
+    ) -> Written:
         """Store a block: as the complete file, as a part, or folded with the parts that are there.
 
         Parameters
@@ -789,25 +922,26 @@ class ChunkStore:
 
         Returns
         -------
-        int
-            Bytes written.
+        Written
+            How much was written, and whether other outputs were there before.
         """
         own = Part("", _NO_POINTS if points is None else points, block, seconds)
         if points is None:
-            written = self._commit(ref, None, own, syncer).nbytes
+            made = self._commit(ref, None, own, syncer)
+            written = Written(made.nbytes, made.differs)
         elif block.kind == "opaque":
-            written = self._commit_part(ref, own, syncer).nbytes
+            written = Written(self._commit_part(ref, own, syncer).nbytes)
         else:
             written = self._write_points(ref, own, syncer)
         if block.kind != "opaque":
             self._remove_if_complete(ref, syncer)
         return written
 
-    def _write_points(self, ref: ChunkRef, own: Part, syncer: files.Syncer) -> int:
+    def _write_points(self, ref: ChunkRef, own: Part, syncer: files.Syncer) -> Written:
         """Store some points of a chunk, and fold where that makes it whole, or where parts are many."""
         parts = self._parts_like(ref, own.block)
         made = self._fold(ref, [*parts, own], syncer) or self._commit_part(ref, own, syncer)
-        written = made.nbytes
+        written, differs = made.nbytes, made.differs
         seen = {part.path for part in (*parts, made)}
         # Whoever writes last sees what all the others wrote, so a chunk of which all is there becomes whole.
         while not seen.issuperset(now := self._part_paths(ref)):
@@ -815,14 +949,14 @@ class ChunkStore:
             seen.update(now)
             if union is not None:
                 seen.add(union.path)
-                written += union.nbytes
-        return written
+                written, differs = written + union.nbytes, differs or union.differs
+        return Written(written, differs)
 
     def _parts_like(self, ref: ChunkRef, block: Block) -> list[Part]:
         """Return the parts that can be joined to a block without changing any output."""
         for _ in range(_TRIES):
             try:
-                return [part for part in self.parts(ref) if _are_alike(part.block, block)]
+                return [part for part in self.parts(ref, passing=True) if _are_alike(part.block, block)]
             except FileNotFoundError:
                 continue
         return []
@@ -870,6 +1004,96 @@ class ChunkStore:
         whole = parts and any(self._is_safe(path, ref, files.Syncer()) for path in self.paths(ref))
         return parts if whole else []
 
+    def ref_of(self, chunk: chunkfile.Chunk) -> ChunkRef | None:
+        """Return the chunk that a file would be in this cache, by its own manifest and in its own axis order.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            The opened file, of this cache or another; compare its identity.
+
+        Returns
+        -------
+        ChunkRef or None
+            The chunk; None where some axis has values that cannot be rebuilt.
+
+        Raises
+        ------
+        ChunkFormatError
+            Where the file is damaged.
+        """
+        names = tuple(name for name, _, _ in chunk.constant["axes"])
+        values = axis_values(chunk)
+        if len(values) < len(names):
+            return None
+        bins = Bins()
+        for name in names:
+            bins.of(name).add(values[name], canonical_many(values[name]))
+        return self.ref(names, (0,) * len(names), bins)
+
+    def fold(self, ref: ChunkRef, syncer: files.Syncer) -> bool:
+        """Replace the parts of a chunk by its complete file, if together they hold all of its points.
+
+        Parameters
+        ----------
+        ref : ChunkRef
+            The chunk.
+        syncer : Syncer
+            Takes note of what must be on disk.
+
+        Returns
+        -------
+        bool
+            Whether there are no parts any more.
+        """
+        self._remove_if_complete(ref, syncer)
+        try:
+            found = self.parts(ref, passing=True)
+        except FileNotFoundError:  # another process is folding them
+            return False
+        if found and found[0].block.kind == "opaque":
+            return False
+        parts = self._parts_like(ref, found[0].block) if found else []
+        if sum(len(rows) for _, rows in _disjoint(parts)) == ref.points:
+            self._fold(ref, parts, syncer)
+        self._remove_if_complete(ref, syncer)
+        return not self._part_paths(ref)
+
+    def sign_anew(self, path: Path, syncer: files.Syncer) -> bool:
+        """Sign the pickles in a file with this user's own key, if only other trusted keys signed them.
+
+        Parameters
+        ----------
+        path : Path
+            A chunk file of this cache.
+        syncer : Syncer
+            Takes note of what must be on disk.
+
+        Returns
+        -------
+        bool
+            Whether there were any; the file was replaced by one that holds the same outputs.
+
+        Raises
+        ------
+        UntrustedPickleError
+            Where no key that is trusted signed them.
+        ChunkFormatError
+            Where the file is damaged.
+        """
+        with self.opened(path) as chunk:
+            keys = signed_by(chunk)
+            own = own_key(outside=self.folder.path.parent) if keys else None
+            if own is None or keys == {own.key_id}:
+                return False
+            ref = self.ref_of(chunk)
+            if ref is None or ref.identity != chunk.identity:
+                return False
+            block, points = self.everything(ref, chunk)
+            buffers = self._writer.image(ref, points, block, chunk.seconds)
+        files.replace(path, buffers, syncer)
+        return True
+
     def _remove_parts(self, ref: ChunkRef, paths: Iterable[str]) -> None:
         for path in paths:
             files.remove(path)
@@ -884,7 +1108,11 @@ class ChunkStore:
         except OSError:
             return False
         syncer.committed(path)
-        syncer.flush()
+        try:
+            syncer.flush()
+        except files.NotConfirmedError as error:
+            syncer.keep(error)
+            return False
         return True
 
     def _commit_part(self, ref: ChunkRef, part: Part, syncer: files.Syncer) -> Part:
@@ -894,18 +1122,55 @@ class ChunkStore:
         """Write points to a file, the complete one where no path is given; return them as written."""
         points = None if path is None else part.points
         path = self.paths(ref)[0] if path is None else path
+        self._refuse_large(path, sum(column.nbytes for column in part.block.columns.values()))
         buffers = self._writer.image(ref, points, part.block, part.seconds)
         quiet = not self.spread and self.folder.stamp() == self._stamp
-        ours = files.commit(path, buffers, syncer)
-        if not ours and not self._naming.plain:
-            chunk = self._open(path, ref)  # tells where one name stands for two chunks
-            if chunk is not None:
-                chunk.close()
+        differs: bool | None = None
+        for _ in range(_MOST_COMMITS):
+            differs = False if files.commit(path, buffers, syncer) else self._differs(path, ref, part.block)
+            if differs is not None:
+                break
         if not self.spread:
             self._named.add(ref.name)
         if quiet:
             self._stamp = self.folder.stamp()
-        return Part(path, part.points, part.block, part.seconds, sum(map(len, buffers)))
+        return Part(path, part.points, part.block, part.seconds, sum(map(len, buffers)), bool(differs))
+
+    def _refuse_large(self, path: str, nbytes: int) -> None:
+        """Refuse to write what would not be read again."""
+        if nbytes + _ROOM > self.max_bytes:
+            raise OSError(
+                errno.EFBIG,
+                f"a chunk of {nbytes} bytes is larger than max_chunk_bytes={self.max_bytes} allows: make chunks"
+                f" smaller by chunk_spec, or pass a larger max_chunk_bytes",
+                path,
+            )
+
+    def _differs(self, path: str, ref: ChunkRef, block: Block) -> bool | None:
+        """Tell whether a file that was there first holds other outputs; None where it is gone by now.
+
+        A run that relies on somebody else's file must be able to: one that is damaged is set aside. Where that
+        is refused, it was said, and the points are computed again by each run.
+        """
+        for pause in _PAUSES:
+            try:
+                with self.opened(path) as chunk:
+                    if chunk.identity == ref.identity:
+                        return not same_outputs(ref, chunk, block)
+                self._open(path, ref)  # tells where one name stands for two chunks, and sets aside
+                return None
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except FormatVersionError:
+                return False
+            except ChunkFormatError as error:
+                if not (_being_written(path) and files.writes_in_place(os.path.dirname(path))):
+                    self._set_aside(path, ref, error.seen, str(error))
+                    return None if files.identity_of(path) != error.seen else False
+            except OSError:
+                return False
+            time.sleep(pause)
+        return False
 
     def _part_path(self, ref: ChunkRef, part: Part) -> str:
         """Return where a part lies: it is named by the digest of its points and their outputs."""
@@ -919,11 +1184,12 @@ class ChunkStore:
 
 def _being_written(path: str) -> bool:
     """Tell whether a file without its head is young enough to be still being written."""
+    seen = files.look_at(path)
     try:
-        status = os.stat(path)
         return (
-            status.st_size > files.HEAD_SIZE  # a truncated file is damage
-            and time.time() - status.st_mtime < _YOUNG
+            seen is not None
+            and seen.size > files.HEAD_SIZE  # a truncated file is damage
+            and time.time() - seen.modified < _YOUNG
             and chunkfile.is_unfinished(files.read_file(path, files.HEAD_SIZE)[0])
         )
     except OSError:

@@ -6,9 +6,10 @@ holds. Records stay for ever, as they also speak of files that may yet be copied
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ import numpy.typing as npt
 
 from chunk_memo.chunks import ChunkRef, ChunkStore
 from chunk_memo.disk import chunkfile, files
+from chunk_memo.disk.leases import Leases
 from chunk_memo.errors import ChunkMemoError
-from chunk_memo.grid import Bins
 from chunk_memo.identity import canonical_many
 from chunk_memo.layers import GcReport, Layer, Layers, Mask
 
-__all__ = ["clean", "counts_any", "superseded"]
+__all__ = ["clean", "counts_any", "superseded", "weed"]
 
 
 def clean(layers: Layers, *, grace: float, dry_run: bool, quarantine: bool) -> GcReport:
@@ -44,23 +45,56 @@ def clean(layers: Layers, *, grace: float, dry_run: bool, quarantine: bool) -> G
     GcReport
         What was deleted.
     """
-    folder, before = layers.top.folder.path, time.time() - grace
+    folder = layers.top.folder.path
+    before = _present(folder, probe=not dry_run) - grace
     outdated = dict(superseded(layers))
     covered = {path: size for path, size in _covered_parts(layers.top) if path not in outdated}
     found = {
         "superseded": outdated,
         "parts": covered,
+        "layouts": dict(_old(layers.top.folder.contained_layouts(), None)),
         "temporary": dict(_old(_temporary(folder), before)),
-        "quarantined": dict(_old((folder / "quarantine").glob("*"), before)) if quarantine else {},
+        "signs": dict(_old(_named_in(folder / "runs"), min(before, before + grace - _DAY))),
+        "quarantined": dict(_old(_named_in(folder / "quarantine"), before)) if quarantine else {},
     }
+    found["signs"] |= dict(_old(_expired_leases(folder), before))
+    empty = _empty_folders(folder, {os.fspath(path) for paths in found.values() for path in paths})
     if not dry_run:
         for paths in found.values():
             for path in paths:
-                files.remove(path)
-                if path.parent.suffix == ".parts":
-                    files.remove_folder(path.parent)
+                with contextlib.suppress(FileNotFoundError):
+                    files.remove(path)
+        for inner in empty:
+            files.remove_folder(inner)
     counts = {kind: len(paths) for kind, paths in found.items()}
-    return GcReport(**counts, nbytes=sum(sum(paths.values()) for paths in found.values()))
+    return GcReport(**counts, folders=len(empty), nbytes=sum(sum(paths.values()) for paths in found.values()))
+
+
+def _present(folder: Path, *, probe: bool) -> float:
+    """Return the time by the clock that files are dated by; a dry run writes nothing to learn it."""
+    return files.now(folder) if probe else time.time()
+
+
+def _named_in(folder: Path) -> Iterator[Path]:
+    return (folder / name for name in files.list_folder(folder))
+
+
+def _expired_leases(folder: Path) -> Iterator[Path]:
+    """Iterate over the claims that nobody holds any more, and what their taking away left behind."""
+    leases = Leases(folder)
+    for path in _named_in(folder / "leases"):
+        if path.suffix != ".json" or leases.is_free(path.stem):
+            yield path
+
+
+def _empty_folders(folder: Path, gone: Collection[str]) -> list[str]:
+    """Return the folders that hold nothing but files that go, innermost first; the cache's own is left."""
+    empty: set[str] = set()
+    for inner, folders, names in [*files.walk(folder)][:0:-1]:
+        inside = (f"{inner}/{name}" for name in folders)
+        if all(f"{inner}/{name}" in gone for name in names) and all(path in empty for path in inside):
+            empty.add(inner)
+    return sorted(empty, key=len, reverse=True)
 
 
 def superseded(layers: Layers) -> Iterator[tuple[Path, int]]:
@@ -100,7 +134,7 @@ def counts_any(layer: Layer, named: Mask) -> bool:
     """
     for path in layer.store.folder.chunk_files() if not layer.hidden else ():
         try:
-            with chunkfile.load(path) as chunk:
+            with layer.store.opened(path) as chunk:
                 if chunk.identity.startswith(layer.store.prefix) and _counts(chunk, layer, named):
                     return True
         except (ChunkMemoError, OSError):
@@ -111,7 +145,7 @@ def counts_any(layer: Layer, named: Mask) -> bool:
 def _size_if_hidden(path: Path, masked: Sequence[Layer]) -> int | None:
     """Return the length of a file of which no point counts in its layer; None for any other."""
     try:
-        with chunkfile.load(path) as chunk:
+        with masked[0].store.opened(path) as chunk:
             for layer in masked:
                 if chunk.identity.startswith(layer.store.prefix) and not _counts(chunk, layer):
                     return chunk.nbytes
@@ -121,6 +155,9 @@ def _size_if_hidden(path: Path, masked: Sequence[Layer]) -> int | None:
 
 
 _EVERYTHING = Mask(0, {})
+
+_DAY = 86400.0
+"""Seconds for which the file by which a run gives signs is kept, however it ended."""
 
 
 def _counts(chunk: chunkfile.Chunk, layer: Layer, named: Mask = _EVERYTHING) -> bool:
@@ -149,15 +186,35 @@ def _named(mask: Mask, keys: Mapping[str, Sequence[bytes]]) -> npt.NDArray[np.bo
 
 def _ref(store: ChunkStore, chunk: chunkfile.Chunk) -> ChunkRef | None:
     """Return the chunk that a file says it belongs to, in the file's axis order; None for another's file."""
-    names = tuple(name for name, _, _ in chunk.constant["axes"])
-    values: dict[str, list[Any]] = store.values(chunk)
-    if len(values) < len(names):
-        return None
-    bins = Bins()
-    for name in names:
-        bins.of(name).add(values[name], canonical_many(values[name]))
-    ref = store.ref(names, (0,) * len(names), bins)
-    return ref if ref.identity == chunk.identity else None
+    ref = store.ref_of(chunk)
+    return ref if ref is not None and ref.identity == chunk.identity else None
+
+
+def weed(layers: Layers) -> int:
+    """Set aside files that are whole and yet hold what no output can be, as only somebody who means harm writes.
+
+    Every file of the layers is decoded, so this is for when a request met one.
+
+    Parameters
+    ----------
+    layers : Layers
+        The layers of the cache.
+
+    Returns
+    -------
+    int
+        Number of files set aside.
+    """
+    found = 0
+    for layer in layers.all:
+        for path in [*layer.store.folder.chunk_files()]:
+            try:
+                with layer.store.opened(path) as chunk:
+                    ref = _ref(layer.store, chunk)
+                found += ref is not None and layer.store.weed(path, ref)
+            except (ChunkMemoError, OSError):
+                continue
+    return found
 
 
 def _covered_parts(store: ChunkStore) -> Iterator[tuple[Path, int]]:
@@ -169,7 +226,7 @@ def _covered_parts(store: ChunkStore) -> Iterator[tuple[Path, int]]:
             continue
         done.add(path.parent)
         try:
-            with chunkfile.load(path) as chunk:
+            with store.opened(path) as chunk:
                 refs = [(one, _ref(one, chunk)) for one in stores if chunk.identity.startswith(one.prefix)]
                 opaque = chunk.constant["kind"] == "opaque"
         except (ChunkMemoError, OSError):
@@ -180,16 +237,13 @@ def _covered_parts(store: ChunkStore) -> Iterator[tuple[Path, int]]:
 
 
 def _temporary(folder: Path) -> Iterator[Path]:
-    for inner, _, names in os.walk(folder):
+    for inner, _, names in files.walk(folder):
         yield from (Path(inner, name) for name in names if name.startswith(files.TEMPORARY_PREFIX))
 
 
 def _old(paths: Any, before: float | None) -> Iterator[tuple[Path, int]]:
     """Iterate over files last changed before some moment, with their lengths."""
     for path in paths:
-        try:
-            status = os.stat(path)
-        except OSError:
-            continue
-        if before is None or status.st_mtime < before:
-            yield path, status.st_size
+        seen = files.look_at(path)
+        if seen is not None and (before is None or seen.modified < before):
+            yield path, seen.size

@@ -21,13 +21,16 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from chunk_memo.disk.files import Syncer
+from chunk_memo.disk.files import NotConfirmedError, Syncer
 from chunk_memo.disk.leases import Leases
 from chunk_memo.errors import (
     ChunkLostError,
     ChunkMemoWarning,
     ChunkTimeoutError,
+    DurabilityWarning,
     FailureWarning,
+    NondeterminismWarning,
+    ReadOnlyWarning,
     RootError,
     SpecError,
     StoreError,
@@ -117,6 +120,8 @@ class Diagnostics:
     """Seconds spent on writing and syncing, of all workers together."""
     failed_points: int = 0
     """Number of points that failed, or that failed before and were not run again."""
+    nondeterministic_chunks: int = 0
+    """Number of chunks that another process had stored meanwhile, with other outputs."""
 
 
 class _CacheWriter(TaskWriter, Protocol):
@@ -126,6 +131,9 @@ class _CacheWriter(TaskWriter, Protocol):
     """Name of the function, for messages."""
     vectorize: bool
     """Whether the function takes single values."""
+
+    def tell_of_pickles(self, note: str) -> None:
+        """Say that outputs had to be pickled."""
 
 
 class _CacheVerbs(Protocol):
@@ -137,6 +145,8 @@ class _CacheVerbs(Protocol):
     """Name of the function, for messages."""
     portable: bool
     """Whether workers can store by themselves."""
+    read_only: bool
+    """Whether nothing is to be stored."""
 
     def write_metadata(self) -> Path:
         """Write what describes the cache, unless it is there."""
@@ -189,6 +199,8 @@ class Engine:
     """What was found, computed and stored so far."""
     unstored: OSError | None = None
     """Why results could not be stored, if that happened."""
+    unconfirmed: OSError | None = None
+    """Why it is not known whether results would survive a power cut, if that happened."""
     tally: Tally = field(default_factory=Tally)
     """What failed, and was not raised."""
 
@@ -218,6 +230,8 @@ class Engine:
             self.cache.write_metadata()
         except RootError:
             raise
+        except NotConfirmedError as error:
+            self.unconfirmed = error
         except OSError as error:
             self.unstored = error
 
@@ -330,6 +344,13 @@ class Engine:
         failed = diagnostics.failed_points
         ledger = Ledger(self.cache.failure_log(), selection)
         missing = self._sift(ledger, missing, collector)
+        if missing and collector is None and self.cache.read_only:
+            raise RootError(
+                errno.EROFS,
+                f"{len(missing)} chunks of cache {self.cache.cache_id!r} are not stored in full, and with"
+                f" read_only=True a call that only stores has nothing to do; open the cache without it, or call"
+                f" what returns outputs",
+            )
         if not missing:
             return
         started, executed = time.perf_counter(), diagnostics.executed_points
@@ -412,8 +433,64 @@ class Engine:
         raised.diagnostics = self.diagnostics
         return raised
 
+    def start_again(self) -> None:
+        """Forget what was counted of a first attempt, but for the work that was done in it."""
+        kept = {
+            name: getattr(self.diagnostics, name)
+            for name in (
+                "executed_chunks",
+                "executed_points",
+                "bytes_written",
+                "execute_seconds",
+                "write_seconds",
+            )
+        }
+        self.diagnostics = Diagnostics(**kept)
+
+    def flushed(self, syncer: Syncer, *, due: bool = False) -> None:
+        """Put files on disk, and take note of what cannot be.
+
+        Parameters
+        ----------
+        syncer : Syncer
+            Knows the files.
+        due : bool, default False
+            Whether only what has waited long enough is synced.
+        """
+        try:
+            syncer.flush_if_due() if due else syncer.flush()
+        except NotConfirmedError as error:
+            self.unconfirmed = self.unconfirmed or error
+        except OSError as error:
+            self.unstored = self.unstored or error
+
     def sum_up(self) -> None:
-        """Say once how many points failed, and where to look."""
+        """Say once what the caller should know: what failed, what is not deterministic, what is not confirmed."""
+        name, level = self.cache.name or "the function", caller_level()
+        differing = self.diagnostics.nondeterministic_chunks
+        if differing:
+            warnings.warn(
+                f"{name!r} is not deterministic: {differing} of the chunks that it computed had been stored"
+                f" meanwhile by another process, with other outputs. Those that were first are kept, while this"
+                f" call returns its own; seed what is random, or make it depend on the arguments alone",
+                NondeterminismWarning,
+                stacklevel=level,
+            )
+        if self.cache.read_only and self.diagnostics.executed_points:
+            warnings.warn(
+                f"{self.diagnostics.executed_points} points of {name!r} were computed and not stored, since the"
+                f" cache was opened with read_only=True; a copy of its folder in another root can be added to",
+                ReadOnlyWarning,
+                stacklevel=level,
+            )
+        if self.unconfirmed is not None:
+            warnings.warn(
+                f"results of {name!r} are stored in cache {self.cache.cache_id!r}, whole and readable, but not"
+                f" confirmed durable: {self.unconfirmed.strerror or self.unconfirmed}. A power cut may lose them,"
+                f" which costs computing again; look at the health of the disk",
+                DurabilityWarning,
+                stacklevel=level,
+            )
         if self.tally:
             text = self.tally.text(self.cache.name, kept=self.cache.failure_log() is not None)
             warnings.warn(text, FailureWarning, stacklevel=caller_level())
@@ -445,7 +522,7 @@ class _Run:
         """Tasks by number that another process has claimed."""
         self.leases: Leases | None = None
         """The claims, where processes share the work."""
-        if engine.options.share:
+        if engine.options.share and not engine.cache.read_only:
             self.leases = _leases_of(engine.cache)
 
     def run(self, missing: Sequence[Missing]) -> None:
@@ -459,7 +536,7 @@ class _Run:
             finally:
                 self.finish(syncer)
             flushing = time.perf_counter()
-            syncer.flush()
+            engine.flushed(syncer)
             engine.diagnostics.write_seconds += time.perf_counter() - flushing
         self.close()
         if self.collector is not None and self.stored:
@@ -557,6 +634,8 @@ class _Run:
             self.gather(shares, receipt, count)
             if receipt.unstored is None:
                 self.ledger.stored(task, rows)
+        engine.unconfirmed = engine.unconfirmed or receipt.unconfirmed
+        diagnostics.nondeterministic_chunks += receipt.differs
         diagnostics.executed_points += count
         diagnostics.execute_seconds += receipt.seconds
         diagnostics.bytes_written += receipt.bytes_written
@@ -680,10 +759,7 @@ class _Serial(_Run):
 
     def _sync_before_computing(self, syncer: Syncer) -> None:
         """Put finished files on disk before a call that may take hours."""
-        try:
-            syncer.flush_if_due()
-        except OSError as error:
-            self.engine.unstored = self.engine.unstored or error
+        self.engine.flushed(syncer, due=True)
 
     def end(self, error: BaseException) -> None:
         """Raise the error that ends the run."""
@@ -735,7 +811,7 @@ class _Mapped(_Run):
             return False
         if self.map.in_process:
             return True
-        if options.by_value:
+        if options.by_value or self.engine.cache.read_only:
             return False
         try:
             if prepare is not None:
@@ -764,6 +840,8 @@ class _Mapped(_Run):
             self.waiting[number] = self.queue.drop(number)
             return
         task = self.queue.done(number, receipt)
+        if receipt.pickled:
+            self.writer.tell_of_pickles(receipt.pickled)
         if receipt.by_value:
             self._store_here(task, receipt, syncer)
         if receipt.found:
@@ -781,8 +859,7 @@ class _Mapped(_Run):
         work.hand_over(receipt, task, output, syncer, receipt.rows)
         if receipt.unstored is unstored:
             receipt.unstored = None
-        with contextlib.suppress(OSError):
-            syncer.flush_if_due()
+        self.engine.flushed(syncer, due=True)
 
     def end(self, error: BaseException) -> None:
         """Let those that are running be finished, and raise the first error then."""

@@ -6,6 +6,7 @@
     ├── UnknownAxisError          KeyError           an axis that the cache does not have
     ├── UnknownValueError         KeyError           a value that the axis does not have
     ├── UnknownIndexError         IndexError         an index beyond the end of an axis
+    ├── UnknownSimulationError    KeyError           a simulation, experiment or table that a database lacks
     ├── SpecError                 ValueError         a size, a count or a combination that cannot be
     │   ├── OverlapError                             ``exclusive=True`` and the cache is already there
     │   └── CollisionError                           one id or name, two identities
@@ -14,25 +15,38 @@
     ├── IdentityError             TypeError          a value that has no sound identity
     ├── EncodingError             TypeError          an output that cannot be stored
     │   └── PickleRefusedError                       … without a pickle, and pickles are refused
+    │       └── UntrustedPickleError                 … a pickle that no trusted key signed; never loaded
+    ├── KeyFileError              PermissionError    the key that signs pickles cannot be used
+    ├── MemoryLimitError          MemoryError        a database in memory that holds more than it may
     ├── CodeChangedError          RuntimeError       ``on_code_change="error"`` and the code has changed
     ├── MapBrokenError            RuntimeError       a map function that cannot go on
     ├── ChunkLostError            RuntimeError       a chunk that ended its workers again and again
     │   └── ChunkTimeoutError     TimeoutError       … or that took longer than ``timeout``
     ├── CacheNotFoundError        FileNotFoundError  no cache of that id
+    ├── CheckpointNotFoundError   FileNotFoundError  no checkpoint of that experiment, or of that name
     ├── RootError                 OSError            a root that is no folder or cannot be written
     ├── StoreError                OSError            results that could not be stored
     ├── MetadataError             ValueError         a ``metadata.json`` that cannot be read
+    ├── TableError                ValueError         rows or a dataset of rows that cannot be
+    │   ├── ColumnTypeError       TypeError          a column came with another type than it has
+    │   └── QueryError                               a query that is not one SELECT
     └── ChunkFormatError          ValueError         bytes that are no intact chunk file
         └── FormatVersionError                       … of a later format version
 
     ChunkMemoWarning              UserWarning
     ├── DamageWarning                                a damaged file was set aside
+    ├── MemoryLimitWarning                           a database in memory that soon holds all that it may
     ├── OverlapWarning                               ``warn_on_overlap=True`` and the cache is there
     ├── IdentityWarning                              identity rests on less than one would think
     ├── CodeChangedWarning                           ``on_code_change="warn"`` and the code has changed
+    ├── FlushWarning                                 rows that wait could not be written yet
     ├── FailureWarning                               points failed, and ``on_error="record"`` keeps that
     ├── PackageVersionWarning                        results were made with other versions of packages
-    └── PickleWarning                                an output had to be pickled
+    ├── PickleWarning                                an output had to be pickled
+    ├── NondeterminismWarning                        two runs of one chunk gave different outputs
+    ├── DurabilityWarning                            stored, but not confirmed to be on disk
+    ├── OwnerWarning                                 the root belongs to another user
+    └── ReadOnlyWarning                              computed, and not stored: the root can only be read
 
 Messages name the subject in quotes, what was expected, what came, and the way out.
 """
@@ -44,6 +58,7 @@ from typing import Any
 
 __all__ = [
     "CacheNotFoundError",
+    "CheckpointNotFoundError",
     "ChunkFormatError",
     "ChunkLostError",
     "ChunkMemoError",
@@ -52,27 +67,40 @@ __all__ = [
     "CodeChangedError",
     "CodeChangedWarning",
     "CollisionError",
+    "ColumnTypeError",
     "DamageWarning",
+    "DurabilityWarning",
     "EncodingError",
     "FailureWarning",
+    "FlushWarning",
     "FormatVersionError",
     "IdentityError",
     "IdentityWarning",
+    "KeyFileError",
     "MapBrokenError",
+    "MemoryLimitError",
+    "MemoryLimitWarning",
     "MetadataError",
+    "NondeterminismWarning",
     "OutputError",
     "OverlapError",
     "OverlapWarning",
+    "OwnerWarning",
     "PackageVersionWarning",
     "PickleRefusedError",
     "PickleWarning",
+    "QueryError",
+    "ReadOnlyWarning",
     "RootError",
     "SignatureError",
     "SpecError",
     "StoreError",
+    "TableError",
     "UnknownAxisError",
     "UnknownIndexError",
+    "UnknownSimulationError",
     "UnknownValueError",
+    "UntrustedPickleError",
     "caller_level",
 ]
 
@@ -95,6 +123,10 @@ class UnknownValueError(ChunkMemoError, KeyError):
 
 class UnknownIndexError(ChunkMemoError, IndexError):
     """An index was asked for that lies beyond the end of an axis."""
+
+
+class UnknownSimulationError(ChunkMemoError, KeyError):
+    """A simulation, an experiment or a table was named that the database does not have."""
 
 
 class SpecError(ChunkMemoError, ValueError):
@@ -135,6 +167,18 @@ class PickleRefusedError(EncodingError):
     """An output can only be pickled, and pickles are refused here."""
 
 
+class UntrustedPickleError(PickleRefusedError):
+    """A pickle that is unsigned, forged, moved, or signed by a key that nobody trusted; it was not loaded."""
+
+
+class KeyFileError(ChunkMemoError, PermissionError):
+    """The key that signs pickles cannot be read or made, or must not be used."""
+
+
+class MemoryLimitError(ChunkMemoError, MemoryError):
+    """A simulation's database in memory holds more than its limit; nothing of it is lost."""
+
+
 class CodeChangedError(ChunkMemoError, RuntimeError):
     """``on_code_change="error"`` was asked for, and the code is not that of the results on disk."""
 
@@ -153,6 +197,10 @@ class ChunkTimeoutError(ChunkLostError, TimeoutError):
 
 class CacheNotFoundError(ChunkMemoError, FileNotFoundError):
     """There is no cache of that id in the root."""
+
+
+class CheckpointNotFoundError(ChunkMemoError, FileNotFoundError):
+    """There is no checkpoint of that experiment, or none of that name; no damaged one either."""
 
 
 class RootError(ChunkMemoError, OSError):
@@ -185,6 +233,18 @@ class MetadataError(ChunkMemoError, ValueError):
     """A ``metadata.json`` is damaged, so its cache cannot be opened by id alone."""
 
 
+class TableError(ChunkMemoError, ValueError):
+    """Rows, or a dataset of rows, that cannot be."""
+
+
+class ColumnTypeError(TableError, TypeError):
+    """A column came with another type than it has."""
+
+
+class QueryError(TableError):
+    """A query, or a condition, that is not exactly one SELECT."""
+
+
 class ChunkFormatError(ChunkMemoError, ValueError):
     """Bytes that are not an intact chunk file."""
 
@@ -204,6 +264,10 @@ class DamageWarning(ChunkMemoWarning):
     """A damaged file was set aside; what it held is computed again."""
 
 
+class MemoryLimitWarning(ChunkMemoWarning):
+    """A simulation's database in memory will soon hold all that it may."""
+
+
 class OverlapWarning(ChunkMemoWarning):
     """The cache exists with another grid that overlaps this one."""
 
@@ -220,12 +284,32 @@ class FailureWarning(ChunkMemoWarning):
     """Points failed; ``on_error="record"`` keeps a record of each, and the sweep went on."""
 
 
+class FlushWarning(ChunkMemoWarning):
+    """Rows that wait for an experiment database could not be written yet; they are kept."""
+
+
 class PackageVersionWarning(ChunkMemoWarning):
     """Results on disk were made with other versions of the packages that the code uses."""
 
 
 class PickleWarning(ChunkMemoWarning):
     """An output had no native form and was pickled."""
+
+
+class NondeterminismWarning(ChunkMemoWarning):
+    """A chunk was computed twice, and the outputs differ; those stored first are kept."""
+
+
+class DurabilityWarning(ChunkMemoWarning):
+    """Results are stored, but the system could not confirm that they would survive a power cut."""
+
+
+class OwnerWarning(ChunkMemoWarning):
+    """The root belongs to another user, who can change what is stored in it."""
+
+
+class ReadOnlyWarning(ChunkMemoWarning):
+    """Points were computed and not stored, because the root can only be read."""
 
 
 def caller_level() -> int:

@@ -471,6 +471,21 @@ class Failures(Sequence[Failure]):
         """
         return Failures((replace(each, function=function) for each in self), self._forget)
 
+    def only(self, chosen: Callable[[Failure], bool]) -> Failures:
+        """Return some of the failures.
+
+        Parameters
+        ----------
+        chosen : callable
+            Tells which.
+
+        Returns
+        -------
+        Failures
+            Those.
+        """
+        return Failures(filter(chosen, self), self._forget)
+
     def clear(self) -> None:
         """Delete the records of these failures: their points count as never run, and ``retry=`` runs them."""
         if self._forget is not None and self._failures:

@@ -12,9 +12,10 @@ from typing import Any
 from chunk_memo.chunks import ChunkStore
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.layouts import Folder
-from chunk_memo.errors import ChunkFormatError
+from chunk_memo.errors import ChunkFormatError, ChunkMemoError, SpecError
 from chunk_memo.grid import Bins, ChunkKey
 from chunk_memo.identity import canonical_many, digest
+from chunk_memo.outputs import Block
 
 __all__ = [
     "collect",
@@ -26,6 +27,7 @@ __all__ = [
     "payload",
     "payload_of_parts",
     "points_of",
+    "samples",
 ]
 
 
@@ -170,9 +172,42 @@ def payload(store: ChunkStore, chunk: chunkfile.Chunk) -> dict[str, Any]:
     points = points_of(key)
     if rows is not None:
         points = [points[row] for row in rows]
-    outputs = block.outputs(allow_pickle=store.allow_pickle)
+    outputs = block.outputs()
     items, spec = item_maps(store.folder.version, key, points, outputs)
     return {"items": items, "spec": spec, "created_at": _iso(chunk.created_at)}
+
+
+def samples(store: ChunkStore) -> Iterator[Block]:
+    """Iterate over the outputs of one file of each form that is stored.
+
+    The first bytes of every file are read for that, and the arrays of few.
+
+    Parameters
+    ----------
+    store : ChunkStore
+        The cache's chunks.
+
+    Yields
+    ------
+    Block
+        All outputs of that file.
+    """
+    seen: list[Any] = []
+    known: set[int] = set()
+    for path in store.folder.chunk_files():
+        try:
+            with chunkfile.load(path) as chunk:
+                if id(chunk.constant) in known:
+                    continue
+                own = own_bins(store, chunk)
+                if own is None:
+                    continue
+                ref = store.ref(own[0], (0,) * len(own[0]), own[1])
+                yield store.everything(ref, chunk)[0]
+                seen.append(chunk.constant)  # kept, so that its id stays taken
+                known.add(id(chunk.constant))
+        except (ChunkMemoError, OSError):
+            continue
 
 
 def payload_of_parts(store: ChunkStore, path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -194,7 +229,7 @@ def payload_of_parts(store: ChunkStore, path: str | os.PathLike[str]) -> dict[st
     found: dict[str, Any] | None = None
     for name in sorted(part for part in files.list_folder(folder) if part.endswith(".h5")):
         try:
-            with chunkfile.load(f"{folder}/{name}") as chunk:
+            with store.opened(f"{folder}/{name}") as chunk:
                 more = payload(store, chunk)
         except FileNotFoundError:
             continue
@@ -230,13 +265,13 @@ def index(
     """
     for path in folder.chunk_files():
         try:
-            with chunkfile.load(path) as chunk:
+            with store.opened(path) as chunk:
                 own = own_bins(store, chunk)
                 entry = _entry(chunk, own)
                 if own is not None:
                     ref = store.ref(own[0], (0,) * len(own[0]), own[1])
                     own = own if store.owns(ref, chunk.identity) else None
-        except (ChunkFormatError, FileNotFoundError):
+        except (ChunkFormatError, SpecError, FileNotFoundError):
             continue
         name = path.stem if entry["complete"] else path.parent.name.removesuffix(".parts")
         yield name, entry, own

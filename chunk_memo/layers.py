@@ -232,17 +232,23 @@ class GcReport:
     Examples
     --------
     >>> GcReport(superseded=1, nbytes=4096) + GcReport(parts=2, nbytes=100)
-    GcReport(superseded=1, parts=2, temporary=0, quarantined=0, nbytes=4196)
+    GcReport(superseded=1, parts=2, layouts=0, temporary=0, signs=0, quarantined=0, folders=0, nbytes=4196)
     """
 
     superseded: int = 0
     """Number of chunk files none of whose points counted any more."""
     parts: int = 0
     """Number of parts of chunks whose complete file is there."""
+    layouts: int = 0
+    """Number of layouts whose bins an older one has, too."""
     temporary: int = 0
     """Number of files that writers began and never finished."""
+    signs: int = 0
+    """Number of files by which runs that are over gave signs, and claims that nobody holds."""
     quarantined: int = 0
     """Number of damaged files that had been set aside."""
+    folders: int = 0
+    """Number of folders in which nothing was left."""
     nbytes: int = 0
     """Bytes of all of them."""
 

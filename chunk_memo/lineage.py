@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -143,8 +142,8 @@ class Lineage:
         """Tell whether a cache has results: none where the function failed, or an adoption was cut short."""
         folder = self._root / cache_id
         if self._options.get("path_fn") is not None:  # they lie where the user wants them
-            return os.path.exists(folder)
-        return any(os.path.exists(folder / name) for name in _RESULTS)
+            return files.is_there(folder)
+        return any(files.is_there(folder / name) for name in _RESULTS)
 
     def _settle(self, cache: ChunkCache) -> None:
         if len(self._settled) >= _MOST_SETTLED:
@@ -358,7 +357,7 @@ class Lineage:
         """Return which other caches read from some caches."""
         wanted = set(cache_ids)
         others = [name for name in sorted(files.list_folder(self._root)) if name not in wanted]
-        adopting = [name for name in others if os.path.exists(self._root / name / "adopted")]
+        adopting = [name for name in others if files.is_there(self._root / name / "adopted")]
         return [
             cache.cache_id
             for cache in self._opened(adopting)
@@ -373,14 +372,9 @@ def _short(version: Version) -> str:
 
 def _bytes_in(folder: Path) -> int:
     """Return the sizes of all files in a folder, those that vanish left out."""
-    total = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(path, name)).st_size
-            except FileNotFoundError:
-                continue
-    return total
+    paths = (f"{inner}/{name}" for inner, _, names in files.walk(folder) for name in names)
+    found = (files.look_at(path, follow=False) for path in paths)
+    return sum(seen.size for seen in found if seen is not None)
 
 
 def delete_caches(root: str | os.PathLike[str], cache_ids: Iterable[str]) -> None:
@@ -395,12 +389,12 @@ def delete_caches(root: str | os.PathLike[str], cache_ids: Iterable[str]) -> Non
     """
     for cache_id in cache_ids:
         try:
-            os.rename(Path(root) / cache_id, Path(root) / f"{catalog.FORGOTTEN}{cache_id}-{os.getpid()}")
+            files.rename(Path(root) / cache_id, Path(root) / f"{catalog.FORGOTTEN}{cache_id}-{os.getpid()}")
         except FileNotFoundError:
             continue
     for name in files.list_folder(root):
         if name.startswith(catalog.FORGOTTEN):  # those of a process that was killed here, too
-            shutil.rmtree(Path(root) / name, ignore_errors=True)
+            files.remove_tree(Path(root) / name)
 
 
 def collected(caches: Iterable[ChunkCache], *, grace: float, dry_run: bool, quarantine: bool) -> GcReport:

@@ -10,10 +10,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from chunk_memo import catalog
 from chunk_memo.cache import ChunkCache
+from chunk_memo.disk import files
+from chunk_memo.disk.chunkfile import MAX_BYTES
 from chunk_memo.disk.filters import checked_compression
 from chunk_memo.errors import MetadataError, SpecError
 from chunk_memo.grid import ChunkKey, Grid, chunk_sizes, make_axis
@@ -25,9 +27,16 @@ from chunk_memo.runners import Diagnostics
 from chunk_memo.sweeps import Settings, Sweep, SweepFunction
 from chunk_memo.versions import Evolution, History
 
+if TYPE_CHECKING:
+    from chunk_memo.tables.parquet import Exported
+
 __all__ = ["ChunkMemo", "SweepFunction", "auto_load"]
 
 _MOST_CACHES = 256
+
+
+_PLACING = ("chunk_hash_fn", "path_fn", "allow_pickle", "max_chunk_bytes", "shared", "read_only")
+"""Options that hold for every cache of a memo, also for those that are opened by their id."""
 
 
 class ChunkMemo:
@@ -58,8 +67,12 @@ class ChunkMemo:
         Refuse, or warn, where a cache exists with other axis values or chunk sizes.
     durability : {"full", "fast"}, default "full"
         Whether files are synced before a call returns.
+    max_chunk_bytes, shared, read_only : optional
+        As in :class:`ChunkCache`.
     compression : {"zstd", "blosc2", "gzip"}, optional
         How the arrays of new files are compressed, as in :class:`ChunkCache`.
+    allow_pickle : bool, default True
+        Whether outputs without a native form may be pickled, and signed pickles loaded; see :class:`ChunkCache`.
 
     Examples
     --------
@@ -94,7 +107,11 @@ class ChunkMemo:
         exclusive: bool = False,
         warn_on_overlap: bool = False,
         durability: str = "full",
+        max_chunk_bytes: int = MAX_BYTES,
+        shared: str | None = None,
+        read_only: bool = False,
         compression: str | None = None,
+        allow_pickle: bool = True,
     ) -> None:
         if not isinstance(axis_values, Mapping):
             raise SpecError(
@@ -102,6 +119,7 @@ class ChunkMemo:
                 f" open an existing cache with auto_load(root, params)"
             )
         self.root = Path(root) if root is not None else Path(".chunk_memo")
+        self._home = Path(os.path.realpath(self.root))
         self.metadata = dict(metadata or {})
         self._options: dict[str, Any] = {
             "collate_fn": collate_fn,
@@ -114,7 +132,11 @@ class ChunkMemo:
             "exclusive": exclusive,
             "warn_on_overlap": warn_on_overlap,
             "durability": durability,
+            "max_chunk_bytes": max_chunk_bytes,
+            "shared": shared,
+            "read_only": read_only,
             "compression": checked_compression(compression),
+            "allow_pickle": allow_pickle,
         }
         axes = tuple(make_axis(name, values) for name, values in axis_values.items())
         self._axes = {axis.name: axis for axis in axes}
@@ -122,19 +144,19 @@ class ChunkMemo:
         self._axis_order = None if axis_order is None else tuple(axis_order)
         self._caches: dict[tuple[bytes, tuple[str, ...], Any], ChunkCache] = {}
         self._lock = threading.Lock()
-        self.history = History(self.root)
+        self.history = History(self._home)
         self._grid(self._axis_order or ())
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what travels: the settings, and the root as an absolute path."""
         state = {name: value for name, value in self.__dict__.items() if name not in ("_lock", "history")}
-        return {**state, "root": Path(os.path.abspath(self.root)), "_caches": {}}
+        return {**state, "root": self._home, "_caches": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what travelled; caches are opened anew."""
         self.__dict__.update(state)
         self._lock = threading.Lock()
-        self.history = History(self.root)
+        self.history = History(self._home)
 
     @property
     def axis_values(self) -> dict[str, list[Any]]:
@@ -215,7 +237,7 @@ class ChunkMemo:
         **options: Any,
     ) -> ChunkCache:
         given = {**self._options, **{k: v for k, v in options.items() if v is not None}}
-        return ChunkCache(self.root, cache_id, metadata, grid=self._grid(order), identity=identity, **given)
+        return ChunkCache(self._home, cache_id, metadata, grid=self._grid(order), identity=identity, **given)
 
     # --- decorators ----------------------------------------------------------------------------------------
 
@@ -264,7 +286,7 @@ class ChunkMemo:
         axis_order : sequence of str, optional
             The order in which outputs run over the axes; that of the signature by default.
         allow_pickle : bool, optional
-            Whether outputs without a native form may be pickled.
+            Used in place of the memo's own: False refuses outputs that can only be pickled, and all pickles.
         compression : {"zstd", "blosc2", "gzip"}, optional
             Used in place of the memo's own.
         depends_on : sequence, optional
@@ -436,14 +458,14 @@ class ChunkMemo:
         return self._cached(identity, order, kind, make)
 
     def placing(self) -> dict[str, Any]:
-        """Return how caches of this memo name and place their files.
+        """Return how caches of this memo name, place and guard their files.
 
         Returns
         -------
         dict of str to object
             Keywords of :class:`ChunkCache`.
         """
-        return {name: self._options[name] for name in ("chunk_hash_fn", "path_fn")}
+        return {name: self._options[name] for name in _PLACING}
 
     def drop(self, cache_ids: Iterable[str]) -> None:
         """Close caches, because they were deleted.
@@ -475,9 +497,42 @@ class ChunkMemo:
         GcReport
             What was removed.
         """
-        found = (entry["cache_id"] for entry in catalog.discover(self.root) if entry["metadata"] is not None)
-        caches = (ChunkCache.load_from_cache(self.root, cache_id, **self.placing()) for cache_id in found)
+        found = (entry["cache_id"] for entry in catalog.discover(self._home) if entry["metadata"] is not None)
+        caches = (ChunkCache.load_from_cache(self._home, cache_id, **self.placing()) for cache_id in found)
         return collected(caches, grace=grace, dry_run=dry_run, quarantine=quarantine)
+
+    def to_parquet(
+        self, path: str | os.PathLike[str], partition_by: Sequence[str] = (), *, durability: str = "full"
+    ) -> Exported:
+        """Export the results of all functions and params over this memo's axes as one tidy Parquet dataset.
+
+        Parameters
+        ----------
+        path : path-like
+            The dataset's folder.
+        partition_by : sequence of str, optional
+            Columns whose values name folders, such as ``["function"]``.
+        durability : {"full", "fast"}
+            Whether files are synced before this returns.
+
+        Returns
+        -------
+        Exported
+            How many chunks were written, and how many were there.
+
+        Raises
+        ------
+        TableError
+            Where the folder holds something else, or is partitioned otherwise.
+
+        Notes
+        -----
+        The columns ``function`` and ``cache_id`` stand before params, axes and outputs. Of several versions of a
+        function with the same params the newest is exported; of outputs and params that differ in type, text.
+        """
+        from chunk_memo.tables.parquet import export_memo
+
+        return export_memo(self, path, partition_by, durability=durability)
 
     # --- opening -------------------------------------------------------------------------------------------
 
@@ -535,7 +590,7 @@ class ChunkMemo:
         given = _walked_once(axis_values or {})
         known = _known(root, params, needed=axis_values is None)
         adopted: list[catalog.Narrower] = []
-        if extend_cache and not (known is not None and os.path.exists(root / known["cache_id"] / "adopted")):
+        if extend_cache and not (known is not None and files.is_there(root / known["cache_id"] / "adopted")):
             adopted = catalog.narrower(root, params, given if axis_values is not None else None)
         if known is None and axis_values is None and not adopted:
             raise catalog.missing_cache(root, params_to_cache_id(params))

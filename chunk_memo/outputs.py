@@ -150,8 +150,10 @@ class Column:
     """The arrays; in a pointwise column their rows are points."""
     pointwise: bool
     """Whether rows can be taken without looking at the tree."""
+    ours: bool = False
+    """Whether pickles in it may be loaded: this program made them, or a signature was checked."""
 
-    def objects(self, count: int, coords: Mapping[str, list[Any]], *, allow_pickle: bool) -> Array:
+    def objects(self, count: int, coords: Mapping[str, list[Any]]) -> Array:
         """Return the outputs of this column as an array of objects.
 
         Parameters
@@ -160,8 +162,6 @@ class Column:
             Number of points.
         coords : mapping
             Axis values at each point.
-        allow_pickle : bool
-            Whether pickles may be loaded.
 
         Returns
         -------
@@ -172,8 +172,13 @@ class Column:
             return self.arrays[""]
         if self.form == "array":
             return _objects(list(decode_array(self.tree, self.arrays)))
-        values = decode(self.tree, self.arrays, count, coords=coords, allow_pickle=allow_pickle)
+        values = decode(self.tree, self.arrays, count, coords=coords, allow_pickle=self.ours)
         return _objects(values)
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes of the arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
 
     @property
     def note(self) -> Note | None:
@@ -224,13 +229,8 @@ class Block:
     coords: PointCoords
     """Axis values at each point."""
 
-    def outputs(self, *, allow_pickle: bool) -> list[Any]:
+    def outputs(self) -> list[Any]:
         """Return one output per point, whatever the kind; columns become dicts.
-
-        Parameters
-        ----------
-        allow_pickle : bool
-            Whether pickles may be loaded.
 
         Returns
         -------
@@ -238,12 +238,9 @@ class Block:
             The outputs; of an opaque block its one output for every point.
         """
         if self.kind == "opaque":
-            one = self.columns[""].objects(1, {}, allow_pickle=allow_pickle)
+            one = self.columns[""].objects(1, {})
             return [one[0]] * self.count
-        columns = {
-            name: list(column.objects(self.count, self.coords, allow_pickle=allow_pickle))
-            for name, column in self.columns.items()
-        }
+        columns = {name: list(column.objects(self.count, self.coords)) for name, column in self.columns.items()}
         if list(columns) == [""]:
             return columns[""]
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -266,13 +263,8 @@ class Block:
         columns = {name: column.rows(rows) for name, column in self.columns.items()}
         return Block(self.kind, len(rows), columns, self.coords.taken(rows))
 
-    def by_rows(self, *, allow_pickle: bool) -> Block:
+    def by_rows(self) -> Block:
         """Return the same outputs with every column pointwise, those that are not decoded.
-
-        Parameters
-        ----------
-        allow_pickle : bool
-            Whether pickles may be loaded.
 
         Returns
         -------
@@ -282,7 +274,7 @@ class Block:
         columns = {}
         for name, column in self.columns.items():
             if not column.pointwise:
-                values = column.objects(self.count, self.coords, allow_pickle=allow_pickle)
+                values = column.objects(self.count, self.coords)
                 column = Column("objects", column.tree, {"": values}, True)
             columns[name] = column
         return Block(self.kind, self.count, columns, self.coords)
@@ -333,12 +325,12 @@ class _Maker:
         else:
             form, encoded = "list", encode(list(values), coords=self.coords, allow_pickle=self.allow_pickle)
         tree = encoded.tree if note is None else {**encoded.tree, "frame": note}
-        return Column(form, tree, encoded.arrays, encoded.pointwise)
+        return Column(form, tree, encoded.arrays, encoded.pointwise, ours=True)
 
     def whole(self, output: Any) -> Block:
         """One entry for the whole block."""
         encoded = encode([output], allow_pickle=self.allow_pickle)
-        column = Column("list", encoded.tree, encoded.arrays, False)
+        column = Column("list", encoded.tree, encoded.arrays, False, ours=True)
         return Block("opaque", self.count, {"": column}, self.coords)
 
     def fit(self, output: Any, flat: bool | None) -> tuple[str, Array] | None:
@@ -558,7 +550,7 @@ def combine(
     coords : PointCoords
         Axis values at each point of the result.
     allow_pickle : bool
-        Whether pickles may be written and loaded.
+        Whether outputs without a native form may be pickled.
 
     Returns
     -------
@@ -577,10 +569,7 @@ def combine(
             arrays = [decode_array(column.tree, column.arrays)[rows] for column, _, rows in parts]
             columns[name] = maker.column(name, _concatenated(arrays)[order], note)
             continue
-        values = [
-            column.objects(block.count, block.coords, allow_pickle=allow_pickle)[rows]
-            for column, block, rows in parts
-        ]
+        values = [column.objects(block.count, block.coords)[rows] for column, block, rows in parts]
         columns[name] = maker.column(name, list(np.concatenate(values)[order]), note)
     return Block(kind, len(order), columns, coords)
 
@@ -765,18 +754,17 @@ class _Arrays:
 class _Outputs:
     """A column of Python outputs; columns of one form are decoded together at the end."""
 
-    def __init__(self, shape: tuple[int, ...], allow_pickle: bool) -> None:
+    def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
-        self._allow_pickle = allow_pickle
         self._tree: Any = None
         self._arrays: dict[str, _Arrays] = {}
         self._decoded: Array | None = None
         self._have: npt.NDArray[np.int8] = np.zeros(shape, np.int8)
 
     @classmethod
-    def of_arrays(cls, arrays: _Arrays, shape: tuple[int, ...], allow_pickle: bool) -> _Outputs:
+    def of_arrays(cls, arrays: _Arrays, shape: tuple[int, ...]) -> _Outputs:
         """Take over what came as arrays so far."""
-        outputs = cls(shape, allow_pickle)
+        outputs = cls(shape)
         values = arrays.result()
         rows = values.reshape(math.prod(shape), *values.shape[len(shape) :])
         outputs._decoded = _objects(list(rows)).reshape(shape)
@@ -786,7 +774,7 @@ class _Outputs:
     def put(self, place: Place, column: Column, block: Block) -> None:
         if self.put_together(place, column):
             return
-        values = column.objects(block.count, block.coords, allow_pickle=self._allow_pickle)
+        values = column.objects(block.count, block.coords)
         if self._decoded is None:
             self._decoded = np.empty(self._shape, object)
         place.scatter(self._decoded, values)
@@ -831,9 +819,19 @@ class _Outputs:
         self._have[where] = 0
         return self._have > 0
 
+    def rows(self, coords: Callable[[IntArray | None], Mapping[str, list[Any]]]) -> Column:
+        """Return the outputs with a row for each point: undecoded, or as objects where some are decoded."""
+        if self._decoded is None:
+            arrays = {name: _rows(each.result(), self._shape) for name, each in self._arrays.items()}
+            return Column("list", self._tree, arrays, True)
+        out, together = self._decoded.reshape(-1).copy(), np.flatnonzero(self._have.reshape(-1) == 1)
+        if len(together):
+            out[together] = _objects(self._decode(coords(together), len(together), together))
+        return Column("objects", None, {"": out}, True)
+
     def empty(self, shape: tuple[int, ...]) -> _Outputs:
         """Return a column of another shape, without outputs."""
-        return _Outputs(shape, self._allow_pickle)
+        return _Outputs(shape)
 
     def _decode(self, coords: Mapping[str, list[Any]], count: int, rows: IntArray | None) -> list[Any]:
         arrays = {}
@@ -841,7 +839,7 @@ class _Outputs:
             array = column.result()
             array = array.reshape(math.prod(self._shape), *array.shape[len(self._shape) :])
             arrays[name] = array if rows is None else array[rows]
-        return decode(self._tree, arrays, count, coords=coords, allow_pickle=self._allow_pickle)
+        return decode(self._tree, arrays, count, coords=coords)
 
 
 class Collector:
@@ -851,15 +849,12 @@ class Collector:
     ----------
     selection : Selection
         What was asked for.
-    allow_pickle : bool, default False
-        Whether pickles may be loaded.
     by_chunk : bool, default False
         Whether to keep an entry per cell, as a ``collate_fn`` wants them.
     """
 
-    def __init__(self, selection: Selection, *, allow_pickle: bool = False, by_chunk: bool = False) -> None:
+    def __init__(self, selection: Selection, *, by_chunk: bool = False) -> None:
         self._selection = selection
-        self._allow_pickle = allow_pickle
         self._shape = selection.shape
         self._columns: dict[Any, _Arrays | _Outputs] = {}
         self._kinds: set[str] = set()
@@ -901,7 +896,7 @@ class Collector:
         if block.kind not in self._kinds:
             self._take_kind(block.kind)
         if block.kind == "opaque":
-            entry = block.columns[""].objects(1, {}, allow_pickle=self._allow_pickle)[0]
+            entry = block.columns[""].objects(1, {})[0]
             self._opaque.setdefault(rank, []).append(entry)
             return
         if self._columns and block.columns.keys() != self._columns.keys():
@@ -934,7 +929,7 @@ class Collector:
         points : ndarray of intp or None
             Row-major positions in the cell; None for all of them.
         markers : object or ndarray of object
-            What stands there: one for all, or one for each point. It tells its ``failure``.
+            What stands there: one for all, or one for each point. It tells its ``failure``, where there was one.
         """
         if self._by_chunk is not None:
             self._of_chunk(rank, cell).fail(rank, cell.alone(), points, markers)
@@ -957,7 +952,7 @@ class Collector:
         if len(shares) == 1 and self._add_alike(*shares[0], block):
             return
         if block.kind != "opaque" and any(rows is not None for _, _, _, rows in shares):
-            block = block.by_rows(allow_pickle=self._allow_pickle)
+            block = block.by_rows()
         for rank, cell, points, rows in shares if block.kind != "opaque" else shares[:1]:
             self.add(rank, cell, block if rows is None else block.taken(rows), points)
 
@@ -1004,7 +999,7 @@ class Collector:
             target = self._columns.get(name)
             if target is None:
                 arrays = column.form == "array"
-                target = _Arrays(self._shape) if arrays else _Outputs(self._shape, self._allow_pickle)
+                target = _Arrays(self._shape) if arrays else _Outputs(self._shape)
                 self._columns[name] = target
             if isinstance(target, _Arrays):
                 target.put(place, decode_array(column.tree, column.arrays))
@@ -1028,7 +1023,7 @@ class Collector:
                 for asked, axis in zip(self._selection.values, cell.axes, strict=True)
             )
             part = Selection(self._selection.order, values, ())
-            self._by_chunk[rank] = Collector(part, allow_pickle=self._allow_pickle)
+            self._by_chunk[rank] = Collector(part)
         return self._by_chunk[rank]
 
     def _put(self, name: Any, column: Column, place: Place, block: Block) -> None:
@@ -1046,9 +1041,9 @@ class Collector:
             return
         self._alike = None
         if target is None:
-            target = _Outputs(self._shape, self._allow_pickle)
+            target = _Outputs(self._shape)
         elif isinstance(target, _Arrays):
-            target = _Outputs.of_arrays(target, self._shape, self._allow_pickle)
+            target = _Outputs.of_arrays(target, self._shape)
         self._columns[name] = target
         target.put(place, column, block)
 
@@ -1101,6 +1096,23 @@ class Collector:
             return values[""] if array is None else array.reshape(*self._shape, *array.shape[1:])
         return values[""]
 
+    def columns(self) -> dict[Any, Column]:
+        """Return the outputs as they came, column by column, for those who make something else of them.
+
+        Returns
+        -------
+        dict of object to Column
+            For each column a row for each point of the request, row-major; the one of a point that is not
+            there holds anything. Of opaque outputs, which have no rows, nothing.
+        """
+        found = {}
+        for name, target in self._columns.items():
+            if isinstance(target, _Arrays):
+                found[name] = Column("array", None, {"": _rows(target.result(), self._shape)}, True)
+            else:
+                found[name] = target.rows(self._coords)
+        return found
+
     def _opaque_entries(self) -> list[Any]:
         """Return the entries in grid order, and one marker for each call that failed."""
         entries = {rank: list(found) for rank, found in self._opaque.items()}
@@ -1140,8 +1152,8 @@ class Collector:
         rows = {n: v.reshape(-1)[left] if isinstance(v, np.ndarray) else v for n, v in values.items()}
         frame = make_frame({n: (v, common_note(self._notes[n])) for n, v in rows.items()})
         if hasattr(frame, "attrs"):
-            found = dict.fromkeys(markers[failed].tolist())
-            frame.attrs["failures"] = [marker.failure.to_dict(as_text=True) for marker in found]
+            known = [marker for marker in dict.fromkeys(markers[failed].tolist()) if hasattr(marker, "failure")]
+            frame.attrs["failures"] = [marker.failure.to_dict(as_text=True) for marker in known]
         return frame
 
     def _finished(self, target: _Arrays | _Outputs) -> Any:
@@ -1149,6 +1161,11 @@ class Collector:
 
     def _coords(self, points: IntArray | None) -> PointCoords:
         return PointCoords(self._selection.order, self._selection.values, points)
+
+
+def _rows(values: Array, shape: tuple[int, ...]) -> Array:
+    """Return a column in the request's shape as one row per point."""
+    return values.reshape(math.prod(shape), *values.shape[len(shape) :])
 
 
 def single_result(kind: str, outputs: Mapping[Any, Any], axes: int) -> Any:

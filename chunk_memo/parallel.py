@@ -31,7 +31,7 @@ from chunk_memo.protocol import CacheProtocol, ProtocolCache, RunnerContext
 from chunk_memo.runners import Running, run, run_streaming, verbs_of
 from chunk_memo.selection import Cell, Selection
 
-__all__ = ["run_parallel"]
+__all__ = ["PointOutputs", "PointRequest", "Points", "named_points", "run_parallel"]
 
 _MOST_POINTS = 4_000_000
 """Items whose values would span a larger grid are done in several requests."""
@@ -135,7 +135,7 @@ def run_parallel(
     if whole:
         return [], run_streaming(cache, exec_fn, context=context, observers=observers, **how)
     order = verbs_of(cache).axis_order
-    points = _Points(list(_named(points_given, order)), order)
+    points = Points(list(named_points(points_given, order)), order)
     if extend_cache:
         _extend(cache, points)
     verbs = _of_single_values(verbs_of(cache), whole=extend_cache)
@@ -174,7 +174,7 @@ def _cache_of(items: Any, cache: Any) -> tuple[bool, Any]:
     return whole, items if whole else cache
 
 
-def _extend(cache: Any, points: _Points) -> None:
+def _extend(cache: Any, points: Points) -> None:
     """Let the axes have the values of the items."""
     extend = getattr(cache, "extend_axis_values", None)
     if extend is None:
@@ -193,8 +193,28 @@ def _of_single_values(verbs: ChunkCache | ProtocolCache, *, whole: bool) -> Chun
     return verbs.for_points(whole=whole)
 
 
-def _named(items: Iterable[Any], order: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """Yield each item's values in axis order."""
+def named_points(items: Iterable[Any], order: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield each item's values in axis order.
+
+    Parameters
+    ----------
+    items : iterable
+        Points: each a mapping of axis name to value, a tuple or list in axis order, or the value of the only axis.
+    order : sequence of str
+        Names of the axes.
+
+    Yields
+    ------
+    tuple
+        The value on each axis.
+
+    Raises
+    ------
+    SpecError
+        Where an item has not the form of a point.
+    UnknownAxisError
+        Where it names something that is no axis.
+    """
     for item in items:
         if isinstance(item, Mapping):
             strange = [name for name in item if name not in order]
@@ -215,8 +235,16 @@ def _named(items: Iterable[Any], order: Sequence[str]) -> Iterator[tuple[Any, ..
             )
 
 
-class _Points:
-    """Items by their places along each axis."""
+class Points:
+    """Items by their places along each axis.
+
+    Parameters
+    ----------
+    items : sequence of tuple
+        For each point its value on each axis.
+    order : sequence of str
+        Names of the axes.
+    """
 
     def __init__(self, items: Sequence[tuple[Any, ...]], order: Sequence[str]) -> None:
         self.items = items
@@ -224,15 +252,27 @@ class _Points:
         self.keys = [canonical_many([item[axis] for item in items]) for axis in range(len(order))]
 
     def values(self) -> dict[str, list[Any]]:
-        """Return the values that items have along each axis, once each, in the order of the items."""
+        """Return the values that items have along each axis, once each, in the order of the items.
+
+        Returns
+        -------
+        dict of str to list
+            Axis name to values.
+        """
         return {name: list(self._distinct(axis, range(len(self.items)))) for axis, name in enumerate(self.order)}
 
     def _distinct(self, axis: int, chosen: Iterable[int]) -> Iterator[Any]:
         seen = {self.keys[axis][number]: self.items[number][axis] for number in chosen}
         return iter(seen.values())
 
-    def requests(self) -> Iterator[_Request]:
-        """Cut the items into requests that span no grid too large."""
+    def requests(self) -> Iterator[PointRequest]:
+        """Cut the items into requests that span no grid too large.
+
+        Yields
+        ------
+        PointRequest
+            Some items, as a request over the values that they have.
+        """
         pending = [np.arange(len(self.items))] if self.items else []
         while pending:
             chosen = pending.pop(0)
@@ -242,7 +282,7 @@ class _Points:
             else:
                 pending[:0] = np.array_split(chosen, 2)
 
-    def _request(self, chosen: IntArray) -> _Request:
+    def _request(self, chosen: IntArray) -> PointRequest:
         numbers = chosen.tolist()
         asked, along = {}, []
         for axis, name in enumerate(self.order):
@@ -251,11 +291,11 @@ class _Points:
             along.append(np.array([place[self.keys[axis][n]] for n in numbers], np.intp))
         shape = tuple(len(values) for values in asked.values())
         flat = np.ravel_multi_index(along, shape) if shape else np.zeros(len(numbers), np.intp)
-        return _Request(chosen, asked, shape, flat)
+        return PointRequest(chosen, asked, shape, flat)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Request:
+class PointRequest:
     """Some items as a request over the values that they have."""
 
     numbers: IntArray
@@ -275,17 +315,25 @@ class _Request:
         return flags
 
 
-class _Outputs(Collector):
-    """Gathers one output for each point of a request, whatever their kind."""
+class PointOutputs(Collector):
+    """Gathers one output for each point of a request, whatever their kind.
 
-    def __init__(self, selection: Selection) -> None:
-        super().__init__(selection, by_chunk=True)
+    Parameters
+    ----------
+    selection : Selection
+        The request.
+    allow_pickle : bool, default False
+        Whether pickles may be loaded.
+    """
+
+    def __init__(self, selection: Selection, *, allow_pickle: bool = False) -> None:
+        super().__init__(selection, allow_pickle=allow_pickle, by_chunk=True)
         self.of_point: dict[int, tuple[int, Any]] = {}
         """Position in the request to the cell's rank and the output."""
 
     def add(self, rank: int, cell: Cell, block: Block, points: IntArray | None = None) -> None:
         """Take a block."""
-        self._put_outputs(rank, cell, points, block.outputs(allow_pickle=self._allow_pickle))
+        self._put_outputs(rank, cell, points, block.outputs())
 
     def fail(self, rank: int, cell: Cell, points: IntArray | None, markers: Any) -> None:
         """Take markers in place of outputs."""
@@ -304,7 +352,7 @@ class _Outputs(Collector):
 def _run_items(
     running: Running,
     verbs: ChunkCache | ProtocolCache,
-    points: _Points,
+    points: Points,
     collate_fn: Callable[[list[Any]], Any] | None,
     *,
     return_output: bool,
@@ -316,7 +364,7 @@ def _run_items(
         if not return_output:
             engine.stream(selection, request.wanted)
             continue
-        gathered = engine.gather(selection, functools.partial(_Outputs, selection), request.wanted)
+        gathered = engine.gather(selection, functools.partial(PointOutputs, selection), request.wanted)
         for item, place in zip(request.numbers.tolist(), request.flat.tolist(), strict=True):
             rank, output = gathered.of_point[place]
             found[item] = ((number, rank), output)

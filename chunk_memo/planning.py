@@ -12,7 +12,6 @@ Of a cache with several layers each is surveyed that way, and a point counts whe
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,7 @@ from chunk_memo.layers import Layer, Request, View, walk
 from chunk_memo.ledger import Known
 from chunk_memo.naming import chunk_digests, which_of
 from chunk_memo.plan import FAILED, MISSING, PARTIAL, STORED, Plan, PlanGroup
+from chunk_memo.scattered import Nearby
 from chunk_memo.selection import AxisCells, Cell, Cells
 
 __all__ = ["count_stored", "make_plan", "which_stored"]
@@ -55,6 +55,7 @@ def make_plan(
     means: Callable[[], tuple[float | None, float | None]],
     why: str | None = None,
     known: Callable[[], Known] = dict,
+    nearby: Callable[[], Sequence[Nearby]] = tuple,
 ) -> Plan:
     """Return what a run would read and run, and why.
 
@@ -72,6 +73,8 @@ def make_plan(
         Why nothing at all is stored, where that is known.
     known : callable, optional
         Returns what is recorded of points that failed; called where points miss.
+    nearby : callable, optional
+        Returns the points that form no grid.
 
     Returns
     -------
@@ -81,12 +84,17 @@ def make_plan(
     named = zip(cells.selection.order, cells.axes, strict=True)
     new = [axis.touched(fresh[name]) if name in fresh else np.zeros(len(axis), bool) for name, axis in named]
     stores = [layer.store for layer in layers]
-    nothing = all(store.plain_places and not os.path.exists(store.folder.chunks) for store in stores)
+    nothing = all(store.plain_places and not files.is_there(store.folder.chunks) for store in stores)
     survey = _Survey.of(cells)
     if not nothing and len(layers) == 1:
         survey.look(cells, stores[0])
+    scattered = nearby() if nothing or len(layers) > 1 or bool((survey.stored < survey.points).any()) else ()
+    nothing = nothing and not scattered
+    if len(layers) == 1:
+        for points_of in scattered:
+            survey.look_nearby(cells, points_of)
     elif not nothing:
-        survey.look_through(cells, layers)
+        survey.look_through(cells, layers, scattered)
     missing = survey.points - survey.stored
     states = np.where(survey.stored > 0, np.uint8(PARTIAL), np.uint8(MISSING))
     failed = _failed_before(cells, known() if missing.any() else {}, survey, missing)
@@ -129,7 +137,7 @@ class _Survey:
         none = np.zeros(len(points), bool)
         return cls(points, np.zeros(len(points), np.intp), none, none.copy(), {})
 
-    def look_through(self, cells: Cells, layers: Sequence[Layer]) -> None:
+    def look_through(self, cells: Cells, layers: Sequence[Layer], scattered: Sequence[Nearby]) -> None:
         """Count what is stored of each in any layer."""
         request = Request(cells.selection)
         home = View(layers[0], request, cells, [None] * len(cells.axes), {})
@@ -148,6 +156,8 @@ class _Survey:
             return held & ~hidden
 
         walk(layers, request, wanted, look)
+        for points_of in scattered:
+            points_of.fill(home, wanted, None)
         self.stored += self.points - home.per_cell(np.add, home.of_points(wanted).astype(np.intp))
         self.superseded |= home.per_cell(np.logical_or, home.of_points(wanted & superseded))
 
@@ -168,6 +178,26 @@ class _Survey:
             if held is not None:
                 self.held[index] = held
             self.lost[index] = any(ref.name in damaged for _, ref in refs)
+
+    def look_nearby(self, cells: Cells, points_of: Nearby) -> None:
+        """Count points that form no grid, where chunks do not hold them."""
+        request = Request(cells.selection)
+        flats, numbers = points_of.within(request)
+        if not len(flats):
+            return
+        home = View(points_of.layer, request, cells, [None] * len(cells.axes), {})
+        where = home.where(numbers)
+        indices = np.ravel_multi_index([along for along, _ in where], home.counts)
+        for index in np.unique(indices).tolist():
+            if self.stored[index] == self.points[index]:
+                continue
+            chosen = np.flatnonzero(indices == index)
+            shape = cells.in_grid_order(index).shape
+            ranks = np.ravel_multi_index([along[chosen] for _, along in where], shape)
+            held = self.held.setdefault(index, np.zeros(int(self.points[index]), bool))
+            lacking = ~held[ranks]
+            held[ranks[lacking]] |= points_of.held(flats[chosen[lacking]])
+            self.stored[index] = int(held.sum())
 
     def _look_for_names(self, cells: Cells, store: ChunkStore, damaged: set[str]) -> _Flags:
         """Count cells of one chunk each by its name; return which cells are left."""
@@ -278,7 +308,7 @@ def _candidates(cell: Cell, cells: Cells, store: ChunkStore) -> list[tuple[tuple
 
 def _held_of(cell: Cell, refs: Sequence[tuple[tuple[int, ...], ChunkRef]], store: ChunkStore) -> _Flags | None:
     """Tell which points of a cell are stored; None where all are."""
-    if any(os.path.exists(path) for _, ref in refs for path in store.paths(ref)):
+    if any(files.is_there(path) for _, ref in refs for path in store.paths(ref)):
         return None
     covered = np.zeros(cell.points, bool)
     for choice, ref in refs:
@@ -294,7 +324,7 @@ def _parts(store: ChunkStore, ref: ChunkRef) -> list[Part]:
     if not any(files.list_folder(folder) for folder in store.parts_folders(ref)):
         return []
     try:
-        return store.parts(ref)
+        return store.parts(ref, outputs=False)
     except FileNotFoundError:
         return []
 

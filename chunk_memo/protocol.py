@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from chunk_memo.chunks import ChunkRef
+from chunk_memo.chunks import ChunkRef, Written
 from chunk_memo.disk.files import Syncer
 from chunk_memo.errors import SignatureError
 from chunk_memo.grid import Bins, ChunkKey, Grid, IntArray, make_axis
@@ -373,7 +373,7 @@ class ProtocolCache:
             [asked[i] for i in axis.source] for asked, axis in zip(selection.values, cell.axes, strict=True)
         ]
         coords = PointCoords(selection.order, values, points)
-        return make_block(outputs, coords, (len(outputs),), name=self.name, outputs="list")
+        return make_block(outputs, coords, (len(outputs),), name=self.name, outputs="list", allow_pickle=True)
 
     def _numbers(self, cell: Cell) -> tuple[int, ...]:
         return tuple(axis.bins[0] for axis in cell.axes)
@@ -411,6 +411,8 @@ class ProtocolCache:
 
     portable = False
     """Whether workers can store by themselves."""
+    read_only = False
+    """Whether nothing is to be stored."""
 
     def read_back(
         self, cells: Cells, stored: Sequence[tuple[int, IntArray | None]], collector: Collector
@@ -452,6 +454,25 @@ class ProtocolCache:
             Nothing.
         """
 
+    def weed(self) -> int:
+        """Tell that nothing is set aside: the files are the cache's own matter.
+
+        Returns
+        -------
+        int
+            0.
+        """
+        return 0
+
+    def tell_of_pickles(self, note: str) -> None:
+        """Say nothing: how outputs are stored is the cache's own matter.
+
+        Parameters
+        ----------
+        note : str
+            Not used.
+        """
+
     def holds(self, task: Task) -> bool:
         """Tell that nobody else stored a task.
 
@@ -487,11 +508,13 @@ class ProtocolCache:
         output = output if task.order or self.vectorize else [output]
         coords = PointCoords(task.order, task.values, rows)
         shape = task.shape if rows is None else (len(rows),)
-        return make_block(output, coords, shape, name=self.name or "the function", outputs="list")
+        return make_block(
+            output, coords, shape, name=self.name or "the function", outputs="list", allow_pickle=True
+        )
 
     def write(
         self, task: Task, block: Block, seconds: float, syncer: Syncer, rows: IntArray | None = None
-    ) -> int:
+    ) -> Written:
         """Hand a block to the cache.
 
         Parameters
@@ -509,15 +532,15 @@ class ProtocolCache:
 
         Returns
         -------
-        int
-            0; how many bytes were written is the cache's own matter.
+        Written
+            0 bytes; how many were written is the cache's own matter.
         """
         key = self._key(task.ref)
         path = self._cache.resolve_cache_path(key, task.ref.name)
         points = list(task.each()) if math.prod(task.shape) else []
         points = points if rows is None else [points[row] for row in rows.tolist()]
         values = [tuple(point[name] for name, _ in key) for point in points]
-        outputs = block.outputs(allow_pickle=False)
+        outputs = block.outputs()
         build = getattr(self._cache, "build_item_maps_from_axis_values", None)
         if build is not None:
             items, spec = build(key, values, outputs)
@@ -530,7 +553,7 @@ class ProtocolCache:
         self._expected[task.ref.name] = self._expected.get(task.ref.name, 1) - 1
         if self._expected[task.ref.name] <= 0:
             self._cache.update_chunk_index(task.ref.name, self._untold.pop(task.ref.name))
-        return 0
+        return Written(0)
 
 
 class _Telling(Syncer):

@@ -22,6 +22,7 @@ from chunk_memo.layers import Asked, Layer, Request, View, walk
 from chunk_memo.outputs import Block, Collector, Column
 from chunk_memo.placing import RegionPlace
 from chunk_memo.regions import Patterns, RegionReader, Sink
+from chunk_memo.scattered import Nearby
 from chunk_memo.selection import Cell, Cells, Run
 from chunk_memo.tasks import Gaps
 
@@ -351,6 +352,7 @@ def read_layers(
     learn: Callable[[Block], None] | None = None,
     wanted: _Flags | None = None,
     listed: Set[str] | None = None,
+    nearby: Callable[[], Sequence[Nearby]] = tuple,
 ) -> Reading:
     """Read what is stored of a request in any layer.
 
@@ -368,6 +370,8 @@ def read_layers(
         For each point of the request whether it is wanted; all of them by default.
     listed : set of str, optional
         The names of all chunks of which the first stores something, where they were listed a moment ago.
+    nearby : callable, optional
+        Returns the points that form no grid; called where points miss.
 
     Returns
     -------
@@ -381,7 +385,10 @@ def read_layers(
         home = _home(top, cells)
         asked = home.asked(home.of_points(wanted))
     reading = reader.read_all(cells, collector, top.patterns, asked)
-    if not others or not reading.missing:
+    if not reading.missing:
+        return reading
+    scattered = nearby()
+    if not others and not scattered:
         return reading
     home = _home(top, cells)
     request = home.request
@@ -399,6 +406,8 @@ def read_layers(
         return asked & ~left
 
     walk([layer for layer in others if not layer.hidden], request, wanted, look)
+    for points_of in scattered if wanted.any() else ():
+        reading.bytes_read += points_of.fill(home, wanted, collector, learn)
     left = home.left(home.of_points(wanted)) if wanted.any() else ()
     reading.missing = Gaps(cells)
     for rank, _, points in left:

@@ -18,10 +18,10 @@ import operator
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from chunk_memo.cache import ChunkCache
 from chunk_memo.errors import IdentityError, IdentityWarning, SignatureError, SpecError, caller_level
@@ -54,6 +54,10 @@ from chunk_memo.versions import (
     identity_of,
 )
 
+if TYPE_CHECKING:
+    from chunk_memo.cases import PointList
+    from chunk_memo.results import SweepResult
+
 __all__ = ["Settings", "Sweep", "SweepFunction"]
 
 _MOST_CACHES = 256
@@ -72,6 +76,66 @@ class SweepFunction(Protocol[Returned]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Returned:
         """Return the outputs of a request and its diagnostics; those of ``stream_cache`` the latter alone."""
+
+    def sweep(self, *args: Any, **kwargs: Any) -> SweepResult:
+        """Compute what is missing of a call, and return its results with labels, read when they are looked at.
+
+        Parameters
+        ----------
+        *args, **kwargs : object
+            As in a call.
+
+        Returns
+        -------
+        SweepResult
+            The results, with ``to_xarray``, ``to_pandas``, ``sel``, ``plot`` and their like, and the run's
+            ``diagnostics``.
+        """
+
+    def cases(self, points: Iterable[Any], /, *args: Any, **kwargs: Any) -> SweepResult:
+        """Compute what is missing of a list of points, which need not form a grid.
+
+        They may have values that no axis declares. What grids hold of them is read from there, and grids read
+        what was computed here; a function that takes lists is called with a list of one value for each axis.
+
+        Parameters
+        ----------
+        points : iterable
+            Each a dict of axis name to value, a tuple in axis order, or the value of the only axis.
+        *args, **kwargs : object
+            The params, as in a call, and its options; an axis named here has that one value at all points.
+
+        Returns
+        -------
+        SweepResult
+            The results along one dimension, ``case``, with the axes as its coordinates.
+        """
+
+    def sample(
+        self, count: int, seed: int = 0, /, *, method: str = "random", log: Sequence[str] = (), **kwargs: Any
+    ) -> SweepResult:
+        """Compute what is missing of points drawn from ranges.
+
+        Parameters
+        ----------
+        count : int
+            Number of points.
+        seed : int, default 0
+            The seed: the same one draws the same points, and more of them begin with those.
+        method : {"random", "sobol"}, default "random"
+            Independent points, or a scrambled Sobol sequence, which covers the ranges more evenly and needs SciPy.
+        log : sequence of str, optional
+            Axes whose range is drawn on a logarithmic scale.
+        **kwargs : object
+            For each axis a range ``(low, high)`` (of whole numbers where both are ints), a list of values to
+            choose from, or one value; of axes left out declared values are drawn. Besides these, params and
+            options as in a call.
+
+        Returns
+        -------
+        SweepResult
+            As :meth:`cases` returns it.
+        """
 
     def cache_status(self, *args: Any, **kwargs: Any) -> CacheStatus:
         """Return what is stored of a call; see :meth:`ChunkCache.cache_status`.
@@ -453,6 +517,9 @@ class Sweep:
 
         self._wrapper = wrapper
         parts: dict[str, Any] = {
+            "sweep": self._sweep,
+            "cases": self._cases,
+            "sample": self._sample,
             "cache_status": self._cache_status,
             "plan": self._plan,
             "cache_for": self._cache_for,
@@ -481,6 +548,66 @@ class Sweep:
         self._lineage = self._new_lineage()
 
     # --- what the wrapper carries; see SweepFunction -------------------------------------------------------
+
+    def _sweep(self, /, *args: Any, **kwargs: Any) -> SweepResult:
+        """Compute what is missing of a call, and return its results with labels."""
+        from chunk_memo.results import SweepResult
+
+        call = self._taken_apart(args, kwargs)
+        cache, identity = self._prepared(call)
+        options = self._settings.options.updated(call.options)
+        function = Execution(self._function, call.params, self._signature)
+
+        def compute(observers: Iterable[Observer] = ()) -> Diagnostics:
+            with self._running(identity):
+                return run_streaming(cache, function, observers=observers, **options.given())
+
+        result = SweepResult.of(cache, compute(call.observers))
+        return dataclasses.replace(result, function=function, rerun=compute)
+
+    def _cases(self, points: Any, /, *args: Any, **kwargs: Any) -> SweepResult:
+        """Compute what is missing of a list of points."""
+        from chunk_memo.cases import PointList
+
+        call = self._taken_apart(args, kwargs)
+        return self._run_cases(call, PointList.of(points, self._order, call.axes))
+
+    def _sample(
+        self,
+        count: int,
+        seed: int = 0,
+        /,
+        *args: Any,
+        method: str = "random",
+        log: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> SweepResult:
+        """Compute what is missing of points drawn from ranges."""
+        from chunk_memo.cases import sampled
+
+        call = self._taken_apart(args, kwargs)
+        points = sampled(count, seed, method, self._order, self._memo.axis_values, call.axes, log)
+        return self._run_cases(call, points)
+
+    def _run_cases(self, call: _Call, points: PointList) -> SweepResult:
+        from chunk_memo.cases import CaseDesign, run_cases
+        from chunk_memo.results import SweepResult
+
+        if not self._order:
+            raise SpecError(f"{self._name!r} has no axes, so there are no cases of it; call it")
+        refused = {name: getattr(call, name) for name in ("axis_indices", "extend_cache", "refresh")}
+        for name, given in refused.items():
+            if given:
+                raise SpecError(f"cases and samples name their points themselves; leave {name} out")
+        cache, identity = self._prepared(dataclasses.replace(call, axes={}))
+        options = self._settings.options.updated(call.options)
+        function = Execution(self._function, call.params, self._signature)
+
+        def compute(observers: Iterable[Observer] = ()) -> Diagnostics:
+            with self._running(identity):
+                return run_cases(cache, function, points, observers=observers, options=options.given())
+
+        return SweepResult(CaseDesign(cache, points), compute(call.observers), function=function, rerun=compute)
 
     def _cache_status(self, /, *args: Any, **kwargs: Any) -> CacheStatus:
         """Return what is stored of a call."""

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from chunk_memo.disk.files import Durability, Syncer
+from chunk_memo.chunks import Written
+from chunk_memo.disk.files import Durability, NotConfirmedError, Syncer
 from chunk_memo.errors import EncodingError, OutputError
 from chunk_memo.events import this_process
 from chunk_memo.failures import Failure, shown_arguments
@@ -55,8 +56,8 @@ class TaskWriter(Protocol):
 
     def write(
         self, task: Task, block: Block, seconds: float, syncer: Syncer, rows: IntArray | None = None
-    ) -> int:
-        """Store a block; return the bytes written.
+    ) -> Written:
+        """Store a block; return how much was written, and whether other outputs were there before.
 
         Parameters
         ----------
@@ -136,6 +137,23 @@ class Receipt:
     """Whether another process had stored it by then, so that nothing was done."""
     worker: str = ""
     """Host and process id."""
+    pickled: str = ""
+    """What to say of outputs that had to be pickled."""
+    differs: bool = False
+    """Whether the chunk was stored already, with other outputs."""
+    unconfirmed: OSError | None = None
+    """Why it is not known whether files would survive a power cut."""
+
+    def wrote(self, written: Written) -> None:
+        """Take note of what was stored.
+
+        Parameters
+        ----------
+        written : Written
+            What became of some outputs.
+        """
+        self.bytes_written += written.nbytes
+        self.differs = self.differs or written.differs
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +197,12 @@ class Work:
         for job in batch.jobs:
             receipts.append(self.perform(job, syncer))
             receipts[-1].worker = this_process()
+        receipts[-1].pickled = getattr(self.writer, "pickled", "")
         started = time.perf_counter()
         try:
             syncer.flush()
+        except NotConfirmedError as error:
+            receipts[-1].unconfirmed = receipts[-1].unconfirmed or error
         except OSError as error:
             receipts[-1].unstored = receipts[-1].unstored or error
         receipts[-1].write_seconds += time.perf_counter() - started
@@ -356,7 +377,7 @@ class Work:
                 self._misfit(error, receipt, task, output, rows)
             return
         try:
-            receipt.bytes_written += writer.write(task, block, receipt.seconds, syncer, rows)
+            receipt.wrote(writer.write(task, block, receipt.seconds, syncer, rows))
         except OSError as error:
             receipt.unstored = error
             receipt.output, receipt.by_value = output, not self.keep
@@ -464,9 +485,12 @@ class _Points:
         rows = np.asarray(self._rows[self._stored :], np.intp)
         try:
             block = writer.block(self._task, self._outputs[self._stored :], rows)
-            receipt.bytes_written += writer.write(self._task, block, receipt.seconds, self._syncer, rows)
+            receipt.wrote(writer.write(self._task, block, receipt.seconds, self._syncer, rows))
             self._syncer.flush()
             self._stored = len(self._rows)
+        except NotConfirmedError as error:
+            self._stored = len(self._rows)
+            receipt.unconfirmed = receipt.unconfirmed or error
         except (OutputError, EncodingError, OSError):
             pass  # what is wrong is told when the task is done
         receipt.write_seconds += time.perf_counter() - started

@@ -7,6 +7,7 @@ memory of what was read. It pickles small, and is the same object that a run in 
 from __future__ import annotations
 
 import itertools
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from chunk_memo import items
-from chunk_memo.chunks import ChunkStore
-from chunk_memo.disk import chunkfile, files
+from chunk_memo.chunks import ChunkStore, Written
+from chunk_memo.disk import files
 from chunk_memo.disk.encoding import pickled_parts
-from chunk_memo.errors import ChunkMemoError, PickleWarning
+from chunk_memo.errors import ChunkMemoError, PickleWarning, caller_level
 from chunk_memo.grid import IntArray
 from chunk_memo.outputs import Block, Form, PointCoords, make_block
 from chunk_memo.tasks import Task
@@ -26,6 +27,28 @@ __all__ = ["Writer"]
 
 _MOST_LOOKED_AT = 8
 """So many files are looked at to learn the form of a cache's outputs."""
+
+
+_TOLD: set[tuple[str, str]] = set()
+"""Functions of which it was said that their outputs are pickled, each with its root."""
+
+
+def _note_of_pickles(block: Block, name: str) -> str:
+    """Return what to say of the pickles in a block; nothing where there are none."""
+    parts = [
+        (column if isinstance(column, str) else "", part)
+        for column, values in block.columns.items()
+        if not values.pointwise
+        for part in pickled_parts(values.tree)
+    ]
+    if not parts:
+        return ""
+    found = "; ".join(f"{', '.join(part.types)} at {(column or part.array)!r}" for column, part in parts)
+    return (
+        f"outputs of {name or 'the function'!r} hold {found}, which has no native form: it is pickled and signed,"
+        f" and loads only where your key is known. register_encoding(type, encode, decode) gives it a form,"
+        f" allow_pickle=False refuses it"
+    )
 
 
 class Writer:
@@ -60,11 +83,14 @@ class Writer:
         self.durability = durability
         self.form: Form | None = None
         self.prepare: Callable[[files.Syncer], None] | None = None
-        self._pickled = False
+        self.pickled = ""
+        """What to say of outputs that had to be pickled, once there are some."""
+        self._told = False
+        self._away = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what travels to a worker."""
-        return {**self.__dict__, "prepare": None}
+        return {**self.__dict__, "prepare": None, "_away": True}
 
     def syncer(self) -> files.Syncer:
         """Return what takes note of files that must be on disk.
@@ -124,22 +150,24 @@ class Writer:
             allow_pickle=self.store.allow_pickle,
         )
         self.learn(block)
-        if self.store.allow_pickle and not self._pickled:
-            self._warn_of_pickles(block)
+        if self.store.allow_pickle and not self.pickled:
+            self.pickled = _note_of_pickles(block, self.name)
         return block
 
-    def _warn_of_pickles(self, block: Block) -> None:
-        """Say once that outputs had to be pickled."""
-        for column in block.columns.values():
-            for part in pickled_parts(column.tree):
-                self._pickled = True
-                warnings.warn(
-                    f"outputs of {self.name or 'the function'!r} hold {', '.join(part.types)} at {part.array!r},"
-                    f" which has no native form and is pickled; register_encoding(type, encode, decode) gives it"
-                    f" one",
-                    PickleWarning,
-                    stacklevel=2,
-                )
+    def tell_of_pickles(self, note: str) -> None:
+        """Say that outputs had to be pickled, once for each function and root.
+
+        Parameters
+        ----------
+        note : str
+            :attr:`pickled`, of this writer or of one that travelled.
+        """
+        function = (os.fspath(self.store.folder.path.parent), self.name)
+        if not self._told and function not in _TOLD:
+            _TOLD.add(function)
+            self._told = True
+            warnings.warn(note, PickleWarning, stacklevel=caller_level())
+        self._told = True
 
     def write(
         self,
@@ -148,8 +176,8 @@ class Writer:
         seconds: float,
         syncer: files.Syncer,
         rows: IntArray | None = None,
-    ) -> int:
-        """Store a block.
+    ) -> Written:
+        """Store a block; of a cache that can only be read nothing is stored.
 
         Parameters
         ----------
@@ -166,15 +194,20 @@ class Writer:
 
         Returns
         -------
-        int
-            Bytes written.
+        Written
+            How much was written, and whether other outputs were there before.
         """
+        if self.store.folder.read_only:
+            return Written(0)
         if self.prepare is not None:
             self.prepare(syncer)
         points = task.points
         if rows is not None:
             points = rows if points is None else points[rows]
-        return self.store.write(task.ref, points, block, seconds, syncer)
+        written = self.store.write(task.ref, points, block, seconds, syncer)
+        if self.pickled and not (self._told or self._away):  # from workers it comes with their receipts
+            self.tell_of_pickles(self.pickled)
+        return written
 
     def holds(self, task: Task) -> bool:
         """Tell whether all points of a task were stored meanwhile.
@@ -195,14 +228,26 @@ class Writer:
             return True
         if task.points is None:
             return False
-        parts: Sequence[IntArray] = [part.points for part in self.store.parts(task.ref)]
+        parts: Sequence[IntArray] = [part.points for part in self.store.parts(task.ref, passing=True)]
         return bool(parts) and bool(np.isin(task.points, np.concatenate(parts)).all())
+
+    def recalled(self) -> Form | None:
+        """Learn the form of outputs from what is stored, unless it is known.
+
+        Returns
+        -------
+        Form or None
+            The form; None where nothing is stored.
+        """
+        if self.form is None:
+            self._recall_form()
+        return self.form
 
     def _recall_form(self) -> None:
         """Learn the recorded form from any complete chunk that is stored."""
         for path in itertools.islice(self.store.folder.chunk_files(), _MOST_LOOKED_AT):
             try:
-                with chunkfile.load(path) as chunk:
+                with self.store.opened(path) as chunk:
                     own = items.own_bins(self.store, chunk)
                     if own is None or chunk.constant["part"] is not None:
                         continue

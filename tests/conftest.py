@@ -1,4 +1,4 @@
-"""What every test shares: Hypothesis profiles, time for the long sizes, programs run apart."""
+"""What every test shares: Hypothesis profiles, time for the long sizes, programs run apart, a PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from servers import Postgres
 
 pytest.register_assert_rewrite("checking", "workers")
 
@@ -33,6 +37,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_LONG_TIMEOUT))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests, and the processes that they start, away from the key of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHUNK_MEMO_CONFIG", str(tmp_path_factory.mktemp("configuration") / "chunk_memo"))
+        patch.delenv("CHUNK_MEMO_KEY_FILE", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def mounts_as_they_are() -> Iterator[None]:
+    """Let no test inherit what another's file system refused."""
+    from chunk_memo.disk import files
+
+    files.forget_mounts()
+    yield
+    files.forget_mounts()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,3 +100,18 @@ def run_program() -> Callable[[Path], str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Start a PostgreSQL for the tests of this process that ask for it, and stop it in the end."""
+    from servers import postgres_started
+
+    with postgres_started() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """Return where SQLAlchemy finds an empty database of a real PostgreSQL."""
+    return postgres.new_database()

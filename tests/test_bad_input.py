@@ -225,7 +225,7 @@ BAD = {
         lambda root: cache(root, version=2), ValueError, ("version", "got 2", "'2'")
     ),
     "an output without a form": Bad(
-        lambda root: sweep(root, lambda x, y: [object() for _ in x for _ in y])(),
+        lambda root: sweep(root, lambda x, y: [object() for _ in x for _ in y], allow_pickle=False)(),
         TypeError,
         ("'output[0]'", "builtins:object", "register_encoding", "allow_pickle=True"),
     ),

@@ -77,3 +77,30 @@ def walk(tmp_path_factory: pytest.TempPathFactory, run_program: Callable[[Path],
     """Return what the basic example prints, part by part, each from its headline on."""
     printed = run_program(copy_of("basic.py", tmp_path_factory.mktemp("walk")))
     return printed.split("\n--- ")[1:]
+
+
+def test_the_logged_experiment_tells_the_truth(tmp_path: Path, run_program: Callable[[Path], str]) -> None:
+    """Killed and run again, it ends with the same bits as undisturbed, near the fit that is known."""
+    printed = run_program(copy_of("logged_experiment.py", tmp_path)).splitlines()
+    assert [
+        "killed after iteration 300: the process ended with -9",
+        "run again: its log tells of 2 starts, and is completed",
+        "the same 10 results, bit by bit: True",
+        "best fit: beta 1.69 per day, gamma 0.45 per day",
+        "written: killed.csv killed.json killed.pkl killed_summary.json",
+    ] == printed
+    layout = {path.relative_to(tmp_path / "results" / "killed").parts[0] for path in tmp_path.rglob("killed*.*")}
+    assert {"logs", "checkpoints", "killed.json", "killed.csv", "killed.pkl", "killed_summary.json"} == layout
+
+
+def test_the_central_database_is_filled_by_parallel_workers(
+    tmp_path: Path, run_program: Callable[[Path], str]
+) -> None:
+    """Ten simulations are run, recorded once and compared; a second run finds all of them recorded."""
+    program = copy_of("central_database.py", tmp_path)
+    first, second = run_program(program), run_program(program)
+    assert "10 simulations run, 0 were recorded before" in first
+    assert "0 simulations run, 10 were recorded before" in second
+    compared = [printed.partition("size of the herds")[2] for printed in (first, second)]
+    assert compared[0] == compared[1]
+    assert "growth_0.40_herd_60" in compared[0]

@@ -206,14 +206,15 @@ class TestCommitWithoutLink:
         return calls
 
     @pytest.mark.parametrize("no_link", UNSUPPORTED, indirect=True)
-    def test_rename(self, tmp_path: Path, no_link: list[Any]) -> None:
+    def test_rename(self, tmp_path: Path, no_link: list[Any], request: pytest.FixtureRequest) -> None:
         """The file is renamed, and still never over an existing one."""
         target = tmp_path / "new" / "file"
         assert commit(target, b"first")
         assert not commit(target, b"second")
         assert b"first" == target.read_bytes()
         assert ["file"] == names_in(target.parent)
-        assert 2 == len(no_link)
+        remembered = errno.EXDEV, errno.EMLINK, errno.EACCES  # which say something of this file alone
+        assert (2 if request.node.callspec.params["no_link"] in remembered else 1) == len(no_link)
 
     @pytest.mark.parametrize("no_link", [errno.EPERM], indirect=True)
     @pytest.mark.parametrize("number", UNSUPPORTED)

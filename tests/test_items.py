@@ -136,7 +136,7 @@ def models(s: list[int]) -> list[Mapping[str, Any]]:
 
 def test_what_cannot_be_stored_is_not_lost(tmp_path: Path) -> None:
     """The error says where and why, and carries what the function returned."""
-    function = ChunkMemo(tmp_path, {"s": 2}, {"s": [1, 2]}, verbose=0).cache()(models)
+    function = ChunkMemo(tmp_path, {"s": 2}, {"s": [1, 2]}, verbose=0).cache(allow_pickle=False)(models)
     with pytest.raises(PickleRefusedError, match=r"output\[0\]\['model'\].*register_encoding") as caught:
         function()
     assert isinstance(caught.value, EncodingError)
@@ -145,13 +145,13 @@ def test_what_cannot_be_stored_is_not_lost(tmp_path: Path) -> None:
 
 
 def test_pickles_are_told_once(tmp_path: Path) -> None:
-    """With ``allow_pickle=True`` one warning names type and place; the objects come back."""
+    """One warning for each function names type and place; the objects come back, unless they are refused."""
     memo = ChunkMemo(tmp_path, {"s": 1}, {"s": [1, 2]}, verbose=0)
-    function = memo.cache(allow_pickle=True)(models)
+    function = memo.cache()(models)
     with pytest.warns(PickleWarning, match="Model") as caught:
         function()
     assert 1 == len(caught)
     output, diagnostics = function()
     assert ([1, 2], 0) == ([item["model"].size for item in output], diagnostics.executed_points)
     with pytest.raises(PickleRefusedError, match="allow_pickle"):
-        memo.cache()(models)()
+        memo.cache(allow_pickle=False)(models)()

@@ -540,7 +540,7 @@ def test_gc(tmp_path: Path) -> None:
     assert temporary in gone
     assert 3 == len(gone)
     assert sum(before[path][1] for path in gone) == report.nbytes
-    assert GcReport(quarantined=1, nbytes=8) == cache.gc(quarantine=True)
+    assert GcReport(quarantined=1, folders=1, nbytes=8) == cache.gc(quarantine=True)
     assert {young, odd} <= set(snapshot(tmp_path))
     assert 0 == computed(opened(tmp_path, "one"))[1]
 
@@ -559,7 +559,7 @@ def test_gc_of_parts(tmp_path: Path) -> None:
     whole.write_bytes(good[:-1])
     assert GcReport() == cache.gc()
     whole.write_bytes(good)
-    assert GcReport(parts=1, nbytes=len(data)) == cache.gc()
+    assert GcReport(parts=1, folders=1, nbytes=len(data)) == cache.gc()
     assert not part.parent.exists()
 
 

@@ -59,3 +59,17 @@ def test_a_job_of_one_process_is_refused() -> None:
     )
     assert "SpecError: map_fn='mpi' needs a job of two or more processes" in done.stderr
     assert "mpiexec -n 4 python -m mpi4py.futures script.py" in done.stderr
+
+
+@pytest.mark.skipif(not clusters.enclosure(), reason="network namespaces are not allowed here")
+def test_a_job_cannot_be_reached_from_outside() -> None:
+    """The jobs of these tests have no network card but the loopback, though ``mpiexec`` listens on all."""
+    program = "import socket; print([name for _, name in socket.if_nameindex()])"
+    done = subprocess.run(
+        [*clusters.enclosure(), sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "['lo']" == done.stdout.strip()

@@ -303,6 +303,7 @@ def test_diagnostics_tell_what_was_done(tmp_path: Path) -> None:
         "bytes_read": counts["bytes_read"],
         "bytes_written": counts["bytes_written"],
         "failed_points": 0,
+        "nondeterministic_chunks": 0,
     } == counts
     seconds = [getattr(done, f"{name}_seconds") for name in ("plan", "read", "execute", "write")]
     assert [True] * 4 == [isinstance(value, float) and value >= 0 for value in seconds]

@@ -3,8 +3,9 @@
 A command's module is imported when the command is named, so that ``chunk-memo status`` pays for no database,
 and a command whose extra is missing hinders no other.
 
-Exit codes: 0 all went well, also where Ctrl-C ended ``--watch``; 1 something went wrong, which is said on
-standard error; 2 the command itself was wrong, as where a root does not exist.
+Exit codes, of every command: 0 all went well, and nothing was found wrong; 1 something is wrong, or went wrong,
+which is said; 2 the command itself was wrong, as where a root does not exist. Ctrl-C ends ``status --watch`` with
+0, and any other command with 1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,23 @@ from chunk_memo.errors import ChunkMemoError
 
 __all__ = ["main"]
 
-_HOMES = {"status": "chunk_memo.cli.watching"}
+_HOMES = {
+    "checkpoints": "chunk_memo.cli.lab",
+    "convert": "chunk_memo.cli.datasets",
+    "doctor": "chunk_memo.cli.examining",
+    "experiments": "chunk_memo.cli.experiments",
+    "export": "chunk_memo.cli.datasets",
+    "gc": "chunk_memo.cli.tending",
+    "info": "chunk_memo.cli.looking",
+    "key": "chunk_memo.cli.keys",
+    "log": "chunk_memo.cli.lab",
+    "ls": "chunk_memo.cli.looking",
+    "merge": "chunk_memo.cli.tending",
+    "query": "chunk_memo.cli.datasets",
+    "rollup": "chunk_memo.cli.datasets",
+    "status": "chunk_memo.cli.watching",
+    "verify": "chunk_memo.cli.tending",
+}
 """The module in which each command is a function of the command's name (``-`` being ``_``)."""
 
 
@@ -37,11 +54,15 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except ChunkMemoError as error:
+        except (ChunkMemoError, OSError) as error:
             raise click.ClickException(str(error)) from error
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="chunk-memo", prog_name="chunk-memo")
 def main() -> None:
-    """Look after caches, stores and experiments of chunk_memo."""
+    """Look after caches, stores and experiments of chunk_memo.
+
+    Exit codes: 0 all went well, and nothing was found wrong; 1 something is wrong, or went wrong; 2 the command
+    itself was wrong, as where a root does not exist.
+    """

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from chunk_memo.disk import files
 from chunk_memo.display import statusview
 
 __all__ = ["status"]
@@ -17,7 +18,7 @@ __all__ = ["status"]
 _ROOT = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(short_help="Show the runs at work in ROOT.")
 @click.argument("root", type=_ROOT)
 @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one document per line.")
@@ -37,7 +38,7 @@ def status(root: Path, watch: bool, as_json: bool, interval: float) -> None:
 
     Exit codes: 0 all went well, also where Ctrl-C ends --watch; 2 ROOT is no folder.
     """
-    if (root / "metadata.json").is_file():
+    if files.is_there(root / "metadata.json"):
         raise click.BadParameter(f"'{root}' is a cache; give the folder that holds it", param_hint="'ROOT'")
     if not watch:
         click.echo(_json(root, indent=1) if as_json else _screen(root))

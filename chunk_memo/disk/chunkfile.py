@@ -104,6 +104,7 @@ __all__ = [
     "FORMAT_VERSION",
     "HEADER",
     "MAGIC",
+    "MAX_BYTES",
     "SMALL_FILE",
     "WHOLE_ARRAY",
     "Chunk",
@@ -134,6 +135,9 @@ FORMAT_VERSION = 1
 HEADER = struct.Struct("<8sQQIIQQQIIIIqdQ")
 """The header's fields, as in the table above."""
 
+MAX_BYTES = 4 << 30
+"""Longest file that is read, and most bytes of arrays that one may unpack to, unless more is allowed."""
+
 SMALL_FILE = 65536
 """Files up to this many bytes are guarded by one checksum, and read at once."""
 
@@ -149,6 +153,8 @@ _MIN_USER_BLOCK = 2048
 _TEMPLATE_BYTES = 64 << 20
 _PLANS = 512
 _CACHED_CONSTANT = 65536
+_LEAST_CONSTANT = 1 << 20
+_MOST_CONSTANT = 64 << 20
 _PLAIN_DTYPE = re.compile(r"[<>|][biufcSVmM][0-9]{1,10}(\[[0-9]{0,9}[a-zA-Z]{1,3}\])?")
 
 
@@ -880,6 +886,12 @@ class _Table:
     pieces_at: int
     """Where the first of them lies."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that all arrays and coordinates take, once they are unpacked."""
+        implied = sum(8 * coord for coord in self.coords.values() if isinstance(coord, int))
+        return implied + sum(entry.nbytes for entry in self.entries())
+
     def entries(self) -> list[_Entry]:
         """Return the arrays and coordinates."""
         return [*self.arrays.values(), *(c for c in self.coords.values() if isinstance(c, _Entry))]
@@ -1088,6 +1100,8 @@ class Chunk:
         What messages call the file.
     file_id : (int, int), optional
         Device and inode of the file.
+    max_bytes : int, optional
+        Length of the file, and bytes of its arrays, that are not to be exceeded.
 
     Attributes
     ----------
@@ -1131,10 +1145,18 @@ class Chunk:
         read: Callable[[int, int], Buffer],
         subject: str,
         file_id: files.FileId | None = None,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         header = _read_header(head, size, subject)
+        if header.constant_size > max(_LEAST_CONSTANT, min(max_bytes // 16, _MOST_CONSTANT)):
+            raise _damaged(subject, f"a constant part of {header.constant_size} bytes is too long")
         self._header = header
         self._table = _read_table(head, header, subject)
+        if max(size, self._table.nbytes) > max_bytes:
+            raise SpecError(
+                f"{subject!r} is a chunk of {max(size, self._table.nbytes)} bytes, expected at most {max_bytes};"
+                f" pass a larger max_chunk_bytes to read it, or remove it"
+            )
         start = HEADER.size + header.constant_size
         self.identity = bytes(memoryview(head)[start : start + header.identity_size])
         start += header.identity_size
@@ -1184,6 +1206,11 @@ class Chunk:
     def plain(self) -> bool:
         """Whether no array is compressed, so that each lies at its place in every file of this template."""
         return not self._table.pieces
+
+    @property
+    def shares_constant(self) -> bool:
+        """Whether other chunks of this template have the very same constant object."""
+        return self._header.constant_size <= _CACHED_CONSTANT
 
     @property
     def names(self) -> list[str]:
@@ -1475,12 +1502,12 @@ def parse(data: Buffer) -> Chunk:
     return _from_memory(data, "<bytes>", None)
 
 
-def _from_memory(data: Buffer, subject: str, file_id: files.FileId | None) -> Chunk:
+def _from_memory(data: Buffer, subject: str, file_id: files.FileId | None, max_bytes: int = MAX_BYTES) -> Chunk:
     view = memoryview(data).cast("B")
-    return Chunk(view, len(view), lambda at, size: view[at : at + size], subject, file_id)
+    return Chunk(view, len(view), lambda at, size: view[at : at + size], subject, file_id, max_bytes)
 
 
-def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> Chunk:
+def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Chunk:
     """Open a chunk file.
 
     A file of at most 64 KiB is read at once and closed. Of a longer one the manifest is read;
@@ -1491,7 +1518,7 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> Chunk:
     path : path-like
         The file.
     max_bytes : int
-        Longer files are refused.
+        Longer files are refused, and those whose arrays take more than that once they are unpacked.
 
     Returns
     -------
@@ -1506,14 +1533,14 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = 4 << 30) -> Chunk:
     FormatVersionError
         When it was written by a later version of the format.
     SpecError
-        When it is longer than `max_bytes`.
+        When it is an intact chunk file, and larger than `max_bytes`.
     OSError
         When it cannot be read; FileNotFoundError when it does not exist.
     """
     data, status = files.read_file(path, SMALL_FILE)
     try:
         if status.size <= SMALL_FILE:
-            return _from_memory(data, os.fspath(path), status.file_id)
+            return _from_memory(data, os.fspath(path), status.file_id, max_bytes)
         return _load_large(path, max_bytes, data, status)
     except ChunkFormatError as error:
         vars(error).setdefault("seen", status.file_id)
@@ -1525,18 +1552,13 @@ def _load_large(path: str | os.PathLike[str], max_bytes: int, head: bytes, first
     fd = files.open_for_reading(path)
     try:
         status = files.file_stat(fd)
-        if status.size > max_bytes:
-            raise SpecError(
-                f"{os.fspath(path)!r}: expected at most {max_bytes} bytes, found {status.size}; "
-                "pass a larger max_bytes"
-            )
         if status != first:
             head = files.pread_exact(fd, min(status.size, SMALL_FILE), 0)
         if len(head) >= HEADER.size:
             covered = Header(*HEADER.unpack_from(head)).covered
-            if len(head) < covered <= status.size:
+            if len(head) < covered <= min(status.size, max_bytes):
                 head = files.pread_exact(fd, covered, 0)
-        chunk = Chunk(head, status.size, _reader(fd), os.fspath(path), status.file_id)
+        chunk = Chunk(head, status.size, _reader(fd), os.fspath(path), status.file_id, max_bytes)
     except BaseException as error:
         files.close(fd)
         if isinstance(error, ChunkFormatError):
@@ -1555,13 +1577,15 @@ def _reader(fd: int) -> Callable[[int, int], Buffer]:
     return read
 
 
-def verify(path: str | os.PathLike[str]) -> None:
+def verify(path: str | os.PathLike[str], *, max_bytes: int = 1 << 62) -> None:
     """Check every byte of a chunk file, also those that reading passes over.
 
     Parameters
     ----------
     path : path-like
         The file.
+    max_bytes : int
+        Length of the file, and bytes of its arrays, that are not to be exceeded; no limit by default.
 
     Raises
     ------
@@ -1570,7 +1594,7 @@ def verify(path: str | os.PathLike[str]) -> None:
     OSError
         When the file cannot be read.
     """
-    with load(path, max_bytes=1 << 62) as chunk:
+    with load(path, max_bytes=max_bytes) as chunk:
         try:
             chunk._verify_all()
         except ChunkFormatError as error:

@@ -38,6 +38,7 @@ __all__ = [
     "NoExactForm",
     "Node",
     "Refused",
+    "Unpicklable",
     "ends_of",
     "narrow",
     "put_bytes",
@@ -78,6 +79,23 @@ class Refused(Exception):
         super().__init__(reason)
         self.value = value
         self.too_deep = too_deep
+
+
+class Unpicklable(Exception):
+    """A value has no form of its own and cannot be pickled; its place is not yet known.
+
+    Parameters
+    ----------
+    value : object
+        The value.
+    reason : Exception
+        What pickle said.
+    """
+
+    def __init__(self, value: Any, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.value = value
+        self.reason = reason
 
 
 class ColumnWriter:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import datetime
 import functools
+import operator
 import pathlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -340,11 +341,85 @@ def _masked_restore(plain: Any) -> np.ma.MaskedArray[Any, Any]:
     return array
 
 
+@functools.cache
+def _random_numbers() -> dict[type, Converter]:
+    """Return those of random numbers, which go on exactly where they were; sharing a stream is not kept."""
+    from numpy import random
+
+    seeds = ("entropy", "spawn_key", "pool_size", "n_children_spawned")
+    streams = (random.MT19937, random.PCG64, random.PCG64DXSM, random.Philox, random.SFC64)
+    return {
+        random.Generator: Converter("np.generator", operator.attrgetter("bit_generator"), random.Generator),
+        random.RandomState: Converter("np.randomstate", _random_state_plain, _random_state_restore),
+        random.SeedSequence: Converter("np.seedsequence", operator.attrgetter(*seeds), _seeds_restore, seeds),
+        **{cls: Converter(f"np.{cls.__name__}", _stream_plain, _stream_restore(cls)) for cls in streams},
+    }
+
+
+def _stream_plain(stream: Any) -> Any:
+    from numpy.random import SeedSequence
+
+    seeds = stream.seed_seq  # what spawn() goes on from
+    return {"state": stream.state, "seeds": seeds if type(seeds) is SeedSequence else None}
+
+
+def _stream_restore(cls: type) -> Callable[[Any], Any]:
+    def restore(plain: Any) -> Any:
+        stream: Any = cls(0 if plain["seeds"] is None else plain["seeds"])
+        stream.state = plain["state"]
+        return stream
+
+    return restore
+
+
+def _seeds_restore(entropy: Any, spawn_key: Any, pool_size: int, n_children_spawned: int) -> Any:
+    from numpy.random import SeedSequence
+
+    return SeedSequence(entropy, spawn_key=spawn_key, pool_size=pool_size, n_children_spawned=n_children_spawned)
+
+
+def _random_state_plain(state: Any) -> Any:
+    return state.get_state(legacy=False)
+
+
+def _random_state_restore(plain: Any) -> Any:
+    from numpy import random
+
+    named = {cls.__name__: cls for cls in (random.MT19937, random.PCG64, random.PCG64DXSM, random.Philox)}
+    named["SFC64"] = random.SFC64
+    made = random.RandomState(named[plain["bit_generator"]](0))
+    made.set_state(plain)
+    return made
+
+
+@functools.cache
+def _plain_random_numbers() -> dict[type, Converter]:
+    from random import Random
+
+    return {Random: Converter("random", Random.getstate, _random_restore)}
+
+
+def _random_restore(state: Any) -> Any:
+    from random import Random
+
+    made = Random()
+    made.setstate(state)
+    return made
+
+
 _BY_MODULE: dict[str, Callable[[], dict[type, Converter]]] = {
     "decimal": _decimals,
     "fractions": _fractions,
     "numpy.ma": _masked,
     "numpy.ma.core": _masked,
+    "numpy.random._generator": _random_numbers,
+    "numpy.random._mt19937": _random_numbers,
+    "numpy.random._pcg64": _random_numbers,
+    "numpy.random._philox": _random_numbers,
+    "numpy.random._sfc64": _random_numbers,
+    "numpy.random.bit_generator": _random_numbers,
+    "numpy.random.mtrand": _random_numbers,
+    "random": _plain_random_numbers,
     "uuid": _uuids,
     "zoneinfo": _zones,
 }
@@ -354,6 +429,15 @@ _ELSEWHERE: dict[str, Callable[[], dict[type, Converter]]] = {
     "decimal": _decimals,
     "masked": _masked,
     "nomask": _masked,
+    "np.MT19937": _random_numbers,
+    "np.PCG64": _random_numbers,
+    "np.PCG64DXSM": _random_numbers,
+    "np.Philox": _random_numbers,
+    "np.SFC64": _random_numbers,
+    "np.generator": _random_numbers,
+    "np.randomstate": _random_numbers,
+    "np.seedsequence": _random_numbers,
+    "random": _plain_random_numbers,
     "uuid": _uuids,
     "zoneinfo": _zones,
 }

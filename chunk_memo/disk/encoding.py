@@ -52,6 +52,7 @@ from chunk_memo.disk.columns import (
     Node,
     NoExactForm,
     Refused,
+    Unpicklable,
     put_bytes,
     take_bytes,
 )
@@ -62,6 +63,7 @@ from chunk_memo.disk.container_columns import (
     encode_objects,
     form_of,
 )
+from chunk_memo.disk.signing import SIGNATURE_BYTES
 from chunk_memo.errors import ChunkFormatError, EncodingError, PickleRefusedError
 
 __all__ = [
@@ -103,6 +105,12 @@ class PickledPart:
     types: tuple[str, ...]
     """The types that were pickled, as ``"module:qualname"``."""
 
+    lengths: str = ""
+    """The name of the array that holds the lengths of the pickles."""
+
+    signature: str = ""
+    """The name of the array that takes a signature of both; zeros where there is none yet."""
+
 
 # --- the front door ------------------------------------------------------------------------------
 
@@ -124,7 +132,8 @@ def encode(
         The n values of each axis. Where every output is a dictionary and the entry of that name
         repeats the axis, with the same types, the entry is not stored.
     allow_pickle : bool, optional
-        Whether values without a form of their own may be pickled.
+        Whether values without a form of their own may be pickled. Such columns have an array of zeros besides,
+        for a signature.
     where : str, optional
         What the outputs are called in messages.
 
@@ -158,7 +167,9 @@ def encode(
         if not (allow_pickle and refused.too_deep):
             raise _refusal(where, column, refused) from None
         writer = ColumnWriter(_encode_column, allow_pickle)
-        tree = _encode_pickles(writer, column, "")
+        tree = _pickled_whole(writer, column, where)
+    except Unpicklable as unpicklable:
+        raise _unpicklable(where, column, unpicklable) from unpicklable.reason
     return Encoded(tree, writer.arrays, not writer.loose)
 
 
@@ -359,8 +370,8 @@ def pickled_parts(tree: Any) -> tuple[PickledPart, ...]:
     Examples
     --------
     >>> encoded = encode([{"model": print}], allow_pickle=True)
-    >>> pickled_parts(encoded.tree)
-    (PickledPart(array='model', types=('builtins:builtin_function_or_method',)),)
+    >>> [(part.array, part.types) for part in pickled_parts(encoded.tree)]
+    [('model', ('builtins:builtin_function_or_method',))]
     """
     return tuple(_find_pickles(tree))
 
@@ -406,7 +417,8 @@ def _find_widenable(tree: Any) -> Iterator[str]:
 def _find_pickles(tree: Any) -> Iterator[PickledPart]:
     if isinstance(tree, dict):
         if tree.get("k") == "pickle":
-            yield PickledPart(str(tree.get("a")), tuple(map(str, tree.get("types", ()))))
+            names = (str(tree.get(each, "")) for each in ("a", "lengths", "signature"))
+            yield PickledPart(next(names), tuple(map(str, tree.get("types", ()))), *names)
         for child in tree.values():
             yield from _find_pickles(child)
     elif isinstance(tree, list):
@@ -572,6 +584,22 @@ def _refusal(where: str, values: Any, refused: Refused) -> PickleRefusedError:
     )
 
 
+def _pickled_whole(writer: ColumnWriter, column: list[Any], where: str) -> Node:
+    try:
+        return _encode_pickles(writer, column, "")
+    except Unpicklable as unpicklable:
+        raise _unpicklable(where, column, unpicklable) from unpicklable.reason
+
+
+def _unpicklable(where: str, values: Any, unpicklable: Unpicklable) -> EncodingError:
+    cls = type(unpicklable.value)
+    return EncodingError(
+        f"{where + _place_of(unpicklable.value, values)!r}: expected a value that can be stored as arrays or "
+        f"pickled, got {classes.class_name_of(cls)!r} ({unpicklable.reason}); say how with "
+        f"register_encoding({cls.__name__}, encode, decode), or return arrays or plain values"
+    )
+
+
 def _place_of(target: Any, values: Any, depth: int = 0) -> str:
     """Return where an object lies inside the outputs, such as ``"[3]['model']"``."""
     if depth > ColumnWriter.max_depth:
@@ -606,14 +634,18 @@ def _encode_unknown(writer: ColumnWriter, values: list[Any], path: str) -> Node:
 
 def _encode_pickles(writer: ColumnWriter, values: list[Any], path: str) -> Node:
     types = sorted({classes.class_name_of(type(value)) for value in values})
+    chunks = list(map(_pickled, values))
+    node = {"k": "pickle", "types": types, **put_bytes(writer, chunks, path, even=False)}
+    node["signature"] = writer.put(path, np.zeros((1, SIGNATURE_BYTES), np.uint8), ".signature")
+    writer.loose.add(node["signature"])
+    return node
+
+
+def _pickled(value: Any) -> bytes:
     try:
-        chunks = [pickle.dumps(value, protocol=5) for value in values]
+        return pickle.dumps(value, protocol=5)
     except Exception as error:
-        raise EncodingError(
-            f"{path or 'output'!r}: expected values that can be stored or pickled, got {types}: "
-            f"{error}; say how with register_encoding, or return arrays or plain values"
-        ) from error
-    return {"k": "pickle", "types": types, **put_bytes(writer, chunks, path, even=False)}
+        raise Unpicklable(value, error) from error
 
 
 def _decode_pickles(reader: ColumnReader, node: Node, count: int) -> list[Any]:

@@ -25,7 +25,6 @@ into text once more to check it, and the name of the layout comes from the same 
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import time
@@ -45,7 +44,7 @@ from chunk_memo.grid import Bins, Grid, IntArray
 from chunk_memo.identity import from_jsonable, to_jsonable
 from chunk_memo.keys import keys_of_values
 
-__all__ = ["MOST_LAYOUTS", "SHARD_ABOVE", "Folder", "Groups", "Layout"]
+__all__ = ["MOST_LAYOUTS", "SHARD_ABOVE", "Folder", "Groups", "Layout", "parsed_layout"]
 
 MOST_LAYOUTS = 64
 """Above this number of layouts a writer commits their union and removes those it holds."""
@@ -66,9 +65,6 @@ _METADATA = (
     "identity",
     "created_at",
 )
-
-_MANY_NAMES = 1 << 20
-"""A limit above this many names does not keep a folder from being listed as a whole."""
 
 _TRIES = 3
 """How often layouts are listed again when one vanished, as it does when others are united."""
@@ -325,8 +321,30 @@ def _document(layout: Layout) -> tuple[str, dict[str, Any]]:
     return digest_of_text(text_of(content)), {"layout_created_at": layout.created_at, "layout": content}
 
 
-def _parsed(data: bytes, subject: str) -> tuple[str, Layout]:
-    """Return the layout in a file, and the digest of its content."""
+def parsed_layout(data: bytes, subject: str) -> tuple[str, Layout]:
+    """Return the layout in a file, and the digest of its content.
+
+    Parameters
+    ----------
+    data : bytes
+        The content of the file.
+    subject : str
+        What messages call it.
+
+    Returns
+    -------
+    digest : str
+        The name that it should have.
+    layout : Layout
+        The layout.
+
+    Raises
+    ------
+    ChunkFormatError
+        Where it is damaged.
+    FormatVersionError
+        Where a later version of the library wrote it.
+    """
     try:
         document, texts = unsealed(data)
         content = document["layout"]
@@ -340,19 +358,6 @@ def _parsed(data: bytes, subject: str) -> tuple[str, Layout]:
     )
 
 
-def _names(folder: str, limit: int) -> list[str]:
-    """List the names in a folder, of more than `limit` one more than that."""
-    if limit > _MANY_NAMES:  # a third of the time, and no limit is reached
-        return files.list_folder(folder)
-    try:
-        with os.scandir(folder) as entries:
-            return [entry.name for entry in itertools.islice(entries, min(limit + 1, sys.maxsize))]
-    except FileNotFoundError:
-        return []
-    except OSError:
-        return files.list_folder(folder)  # which tries again
-
-
 class Folder:
     """The folder of one cache: its metadata, its layouts, the names of its files.
 
@@ -362,13 +367,16 @@ class Folder:
         ``<root>/<cache_id>``.
     version : str
         Only layouts of this version count.
+    read_only : bool, default False
+        Whether nothing is written, moved or removed.
     """
 
-    def __init__(self, path: Path, version: str) -> None:
+    def __init__(self, path: Path, version: str, *, read_only: bool = False) -> None:
         self.path = path
         self.version = version
+        self.read_only = read_only
         self.bins = Bins()
-        self.records = Records(path)
+        self.records = Records(path, read_only=read_only)
         self.layouts: dict[str, Layout] = {}
         self.rebuild: Callable[[], Layout | None] | None = None
         self._passed_over: set[str] = set()
@@ -420,7 +428,7 @@ class Folder:
                     self._passed_over.add(name)
                     fresh += self._layout_in_metadata(data)
                     continue
-                found = _parsed(data, f"{self._text}/{name}")
+                found = parsed_layout(data, f"{self._text}/{name}")
             except FileNotFoundError:
                 again = True
                 continue
@@ -444,7 +452,7 @@ class Folder:
     def _layout_in_metadata(self, data: bytes) -> list[tuple[str, Layout]]:
         """Return the layout of a cache that began with a single chunk; damage is told by who needs the rest."""
         try:
-            found = _parsed(data, f"{self._text}/metadata.json")
+            found = parsed_layout(data, f"{self._text}/metadata.json")
         except ChunkFormatError:
             return []
         return [found] if found[1].version == self.version else []
@@ -485,18 +493,18 @@ class Folder:
             Bins that chunk files name.
         """
         try:
+            if self.read_only:
+                raise files.read_only_error(self.path)
             self.commit_layout(layout, files.Syncer())
         except OSError:  # a root that can only be read: the bins hold for this process
             self._adopt(_document(layout)[0], layout)
 
     def _set_aside(self, name: str) -> Path | None:
         path = self.path / name
-        try:
-            status = os.stat(path)
-        except OSError:
+        seen = None if self.read_only else files.look_at(path)
+        if seen is None:
             return None
-        seen = (status.st_dev, status.st_ino)
-        return files.quarantine(path, self.path / "quarantine", seen, lambda _: False)
+        return files.quarantine(path, self.path / "quarantine", seen.file_id, lambda _: False)
 
     def _adopt(self, digest: str, layout: Layout) -> None:
         self.layouts[digest] = layout
@@ -544,7 +552,7 @@ class Folder:
     def _holds(self, path: Path, digest: str) -> bool:
         """Tell whether another process wrote a layout into ``metadata.json`` a moment before."""
         try:
-            return _parsed(files.read_whole(path), os.fspath(path))[0] == digest
+            return parsed_layout(files.read_whole(path), os.fspath(path))[0] == digest
         except (ChunkFormatError, OSError):
             return False
 
@@ -572,6 +580,28 @@ class Folder:
         for old in parts:
             if old != digest:
                 files.remove(self._layout_path(old))
+
+    def contained_layouts(self) -> list[Path]:
+        """Return the layouts that say nothing an older one does not say.
+
+        Returns
+        -------
+        list of Path
+            Their files. Values keep their order without them, and so do bins.
+        """
+        self.refresh()
+        there = set(files.list_folder(self.path / "layouts"))
+        known = sorted(self.layouts.items(), key=lambda item: (item[1].created_at, item[0]))
+        on_disk = [(digest, each) for digest, each in known if f"{digest}.json" in there and each.chunks is None]
+        said: set[tuple[str, bytes]] = set()
+        idle = []
+        for digest, layout in on_disk:
+            named = ((axis, group) for axis, groups in layout.bins.items() for group in groups)
+            own = {(axis, b"".join(keys_of_values(group))) for axis, group in named}
+            if own <= said:
+                idle.append(self._layout_path(digest))
+            said |= own
+        return idle
 
     def axis_values(self) -> dict[str, list[Any]]:
         """Return the values that layouts name, in the order of their creation.
@@ -723,7 +753,7 @@ class Folder:
         left = sys.maxsize if limit is None else limit
         folders = [self.chunks]
         while folders:
-            names = _names(folder := folders.pop(), left)
+            names = files.some_names(folder := folders.pop(), left)
             left -= len(names)
             if left < 0:
                 return None
@@ -753,9 +783,9 @@ class Folder:
         parts: set[str] = set()
         for name in names:
             paths = self.chunk_paths(name, spread=False)
-            if any(os.path.exists(f"{path}.h5") for path in paths):
+            if any(files.is_there(f"{path}.h5") for path in paths):
                 complete.add(name)
-            elif any(os.path.exists(f"{path}.parts") for path in paths):
+            elif any(files.is_there(f"{path}.parts") for path in paths):
                 parts.add(name)
         return complete, parts
 

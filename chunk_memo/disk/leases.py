@@ -97,8 +97,7 @@ class Leases:
 
     def sweep_up(self) -> None:
         """Remove the folder if nothing is claimed."""
-        with contextlib.suppress(OSError):
-            os.rmdir(self._folder)
+        files.remove_folder(self._folder)
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, f"{name}.json")
@@ -116,9 +115,12 @@ class Leases:
         """Return what a lease says; None where there is none."""
         try:
             data, _ = files.read_file(path)
-            modified = os.stat(path).st_mtime
         except FileNotFoundError:
             return None
+        status = files.look_at(path)
+        if status is None:
+            return None
+        modified = status.modified
         try:
             said = json.loads(data)
             return _Seen(str(said["token"]), str(said["machine"]), int(said["pid"]), modified)
@@ -129,17 +131,7 @@ class Leases:
         mine = _this_process(os.getpid())
         if seen.machine and seen.machine == mine["machine"] and not _is_alive(seen.pid):
             return True
-        return self._now() - seen.modified > self._ttl
-
-    def _now(self) -> float:
-        """Return the time by the clock of the file system, which may be another machine's."""
-        probe = os.path.join(self._folder, f".{os.urandom(8).hex()}")
-        try:
-            os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            return os.stat(probe).st_mtime
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(probe)
+        return files.now(self._folder) - seen.modified > self._ttl
 
     def _take_away(self, path: str) -> bool:
         """Remove a lease that has expired; tell whether claiming again is worth it."""
@@ -150,15 +142,15 @@ class Leases:
             return False
         aside = f"{path}.{os.urandom(8).hex()}"
         try:
-            os.rename(path, aside)
+            files.rename(path, aside)
         except FileNotFoundError:
             return True
         moved = self._look(aside)
         if moved is not None and (moved.token, moved.modified) != (seen.token, seen.modified):
             with contextlib.suppress(OSError):
-                os.link(aside, path)  # somebody claimed it anew, or renewed it, in between
+                files.link(aside, path)  # somebody claimed it anew, or renewed it, in between
         with contextlib.suppress(OSError):
-            os.unlink(aside)
+            files.remove(aside)
         return True
 
 
@@ -191,14 +183,14 @@ class Lease:
     def renew(self) -> None:
         """Say that this process is still at work."""
         with contextlib.suppress(OSError):
-            os.utime(self.path)
+            files.touch(self.path)
 
     def release(self) -> None:
         """Give the claim up; one that another process has taken over by now is left alone."""
         _heart.remove(self)
         with contextlib.suppress(OSError, ValueError, KeyError):
-            if json.loads(Path(self.path).read_bytes())["token"] == self._token:
-                os.unlink(self.path)
+            if json.loads(files.read_whole(self.path))["token"] == self._token:
+                files.remove(self.path)
 
     def __enter__(self) -> Lease:
         """Return itself."""

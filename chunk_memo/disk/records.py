@@ -170,8 +170,9 @@ class Records:
         The cache's folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self._folder = folder
+        self._read_only = read_only
         self._adopted: dict[str, Adopted] = {}
         self._superseded: dict[str, Superseded] = {}
         self._unread: dict[str, Superseded] = {}
@@ -290,12 +291,10 @@ class Records:
 
     def _set_aside(self, name: str) -> Path | None:
         path = self._folder / name
-        try:
-            status = os.stat(path)
-        except OSError:
+        seen = None if self._read_only else files.look_at(path)
+        if seen is None:
             return None
-        seen = (status.st_dev, status.st_ino)
-        return files.quarantine(path, self._folder / "quarantine", seen, lambda _: False)
+        return files.quarantine(path, self._folder / "quarantine", seen.file_id, lambda _: False)
 
     def commit(self, record: Adopted | Superseded, syncer: files.Syncer) -> None:
         """Write a record; it is on disk, and counts, when this returns.
@@ -307,6 +306,8 @@ class Records:
         syncer : Syncer
             Takes note of what must be on disk.
         """
+        if self._read_only:
+            raise files.read_only_error(self._folder)
         name = record.path
         document = {"created_at": record.created_at or time.time_ns(), "record": record.to_json()}
         if name in self._adopted or name in self._superseded:

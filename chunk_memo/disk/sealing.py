@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from chunk_memo.identity import digest_of_bytes, from_jsonable, to_jsonable
 
-__all__ = ["DAMAGE", "digest_of_text", "from_row", "sealed", "text_of", "to_row", "unsealed"]
+__all__ = ["DAMAGE", "check_record", "digest_of_text", "from_row", "sealed", "text_of", "to_row", "unsealed"]
 
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading a damaged document may raise."""
@@ -163,3 +163,23 @@ def unsealed(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     if checksum != _checksum(texts):
         raise ValueError("its checksum does not hold")
     return document, texts
+
+
+def check_record(name: str, data: bytes) -> None:
+    """Check a document that is named by the digest of its member ``record``.
+
+    Parameters
+    ----------
+    name : str
+        The name of its file.
+    data : bytes
+        The content of the file.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, AttributeError, RecursionError
+        Where it is damaged, or has another one's name.
+    """
+    _, texts = unsealed(data)
+    if not name.endswith(f"{digest_of_text(texts['record'])}.json"):
+        raise ValueError("it says something else than its name")

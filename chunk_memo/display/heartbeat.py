@@ -8,6 +8,7 @@ it and nothing is synced: where it cannot be written there is none, and nobody i
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -131,36 +132,18 @@ def _iso(seconds: float) -> str:
 
 def _write(path: str, document: dict[str, Any]) -> None:
     """Replace a file, or leave it as it is; the cache's own folder is not made anew where it was deleted."""
-    folder = os.path.dirname(path)
-    temporary = os.path.join(folder, f"{files.TEMPORARY_PREFIX}{os.urandom(8).hex()}")
-    data = json.dumps(document, indent=1).encode()
-    try:
-        try:
-            _create(temporary, data)
-        except FileNotFoundError:
-            os.mkdir(folder, 0o700)
-            _create(temporary, data)
-        os.replace(temporary, path)
-    except OSError:
-        _remove(temporary)
-
-
-def _create(path: str, data: bytes) -> None:
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
+    files.write_over(path, json.dumps(document, indent=1).encode())
 
 
 def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        files.remove(path)
 
 
 def _tidy(folder: str) -> None:
     """Remove the files of runs that ended, of those that cannot go on, and the folder where none is left."""
     try:
-        names = os.listdir(folder)
+        names = files.list_folder(folder)
     except OSError:
         return
     for name in names:
@@ -242,7 +225,7 @@ def beats(root: str | os.PathLike[str]) -> Iterator[Beat]:
     for cache in sorted(files.list_folder(root)):
         folder = Path(root, cache, FOLDER)
         try:
-            names = sorted(os.listdir(folder))
+            names = sorted(files.list_folder(folder))
         except OSError:
             continue
         for name in names:
@@ -255,9 +238,7 @@ def _read(path: str) -> Beat | None:
     if not path.endswith(".json"):
         return None
     try:
-        with open(path, "rb") as file:
-            document = json.load(file)
-        return _beat(document)
+        return _beat(json.loads(files.read_whole(path)))
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None  # half a copy, or of another version
 

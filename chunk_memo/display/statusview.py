@@ -93,9 +93,8 @@ def look(root: Path) -> RootStatus:
 
 def _caches(root: Path) -> list[str]:
     """Return the names of the folders that are caches."""
-    with os.scandir(root) as entries:
-        folders = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
-    return [name for name in folders if (root / name / "metadata.json").is_file()]
+    names = (name for name in files.list_folder(root) if not name.startswith("."))
+    return [name for name in names if files.is_there(root / name / "metadata.json")]
 
 
 def _cache_line(root: Path, cache_id: str, changed_at: float) -> CacheLine:

@@ -18,7 +18,6 @@ from typing import Any, Final
 from chunk_memo.identity.grammar import leaf, record, text
 from chunk_memo.identity.instances import UNSET
 from chunk_memo.identity.source import written_fields
-from chunk_memo.identity.syntax import expression_bytes
 
 __all__ = ["attributes_of", "described", "pieces_of"]
 
@@ -45,6 +44,7 @@ _ADDED: Final = frozenset(
         "__protocol_attrs__",
         "__qualname__",
         "__signature__",
+        "__slotnames__",
         "__slots__",
         "__static_attributes__",
         "__type_params__",
@@ -130,7 +130,7 @@ def _annotated(kind: type) -> Iterator[bytes]:
     for name in declared:
         yield text(name)
         if written is not None and {*declared} <= {*written}:
-            yield leaf(expression_bytes(written[name]))
+            yield leaf(written[name])
 
 
 def _declared(kind: type) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 import operator
 import os
 import types
@@ -230,9 +231,32 @@ def identify(
     """
     if not callable(func):
         raise Unidentified(f"expected a function, got {short(func)}")
-    depends_on = (*depends_on,)
+    with _uncollected():
+        return _identify(func, encoder_of, (*depends_on,), state or {}, warn=warn)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector off, which would go through syntax trees again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _identify(
+    func: Any,
+    encoder_of: Callable[[Any], Encoder],
+    depends_on: tuple[Any, ...],
+    state: Mapping[Hashable, bytes],
+    *,
+    warn: bool,
+) -> FunctionIdentity:
     modules = [each.__name__ for each in depends_on if isinstance(each, types.ModuleType)]
-    reach = Reach(encoder_of, Project(modules), state or {})
+    reach = Reach(encoder_of, Project(modules), state)
     root = _root(func, reach)
     others = [_depended(each, reach) for each in depends_on]
     top = _together(root, others) if others else root
@@ -443,7 +467,7 @@ def _source(reached: list[Node], main: set[Node]) -> str | None:
     texts = []
     for each in reached:
         if each.source is not None:
-            text = "\n".join(line.rstrip() for line in each.source.splitlines())
+            text = "\n".join([line.rstrip() for line in each.source.splitlines()])
             texts.append(text if each in main else f"# {each.name}\n{text}")
     return "\n\n\n".join(texts) if texts else None
 

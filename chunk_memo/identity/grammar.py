@@ -173,7 +173,12 @@ def record(kind: str, parts: Sequence[bytes]) -> bytes:
     bytes
         A value of the tag ``v``.
     """
-    return b"v" + text(kind)[1:] + b"t" + size(len(parts)) + b"".join(parts)
+    return b"".join([_kind(kind), size(len(parts)), *parts])
+
+
+@functools.lru_cache(maxsize=1024)
+def _kind(kind: str) -> bytes:
+    return b"v" + text(kind)[1:] + b"t"
 
 
 def simple(kind: str, *values: Any) -> bytes:
@@ -191,7 +196,7 @@ def simple(kind: str, *values: Any) -> bytes:
     bytes
         A value of the tag ``v``.
     """
-    return record(kind, [leaf(value) for value in values])
+    return record(kind, [LEAVES[type(value)](value) for value in values])
 
 
 def leaf(value: Any) -> bytes:
@@ -223,8 +228,8 @@ def leaf_tuple(values: Iterable[Any]) -> bytes:
     bytes
         A value of the tag ``t``.
     """
-    parts = [leaf(value) for value in values]
-    return b"t" + size(len(parts)) + b"".join(parts)
+    parts = [LEAVES[type(value)](value) for value in values]
+    return b"".join([b"t", size(len(parts)), *parts])
 
 
 # --- numbers -------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from chunk_memo.identity.syntax import FunctionNode
+from chunk_memo.identity.syntax import FunctionNode, getter
 
 __all__ = ["Imported", "Names", "Path", "names_of_code", "names_of_tree"]
 
@@ -133,29 +133,36 @@ _Use = tuple[str, _Scope, str | Imported, tuple[str, ...]]
 
 
 class _Collector:
-    """Goes through a tree once; not recursive, as ``a + b + c + …`` nests as deep as it is long."""
+    """Goes through a tree once; not recursive, as ``a + b + c + …`` nests as deep as it is long.
+
+    Among the nodes that wait lie scopes: what comes after one lies in it.
+    """
 
     def __init__(self) -> None:
         self.uses: dict[_Use, None] = {}
-        self.stack: list[tuple[Any, _Scope]] = []
+        self.stack: list[Any] = []
         self.super_names: list[str] = []
         self.mentions: set[str] = set()
         self.module = _Scope("module", None)
 
-    def go(self, nodes: Iterable[ast.AST], scope: _Scope) -> None:
-        stack = self.stack = [(node, scope) for node in nodes][::-1]
+    def go(self, nodes: list[Any], scope: _Scope) -> None:
+        stack, uses, visits, load = self.stack, self.uses, _VISITS, ast.Load
+        stack += nodes[::-1]
         while stack:
-            node, scope = stack.pop()
-            visit = _VISITS.get(type(node))
-            if visit is not None:
-                visit(self, node, scope)
-            else:
-                self.push(_children(node), scope)
+            node = stack.pop()
+            kind = type(node)
+            if kind is ast.Name and type(node.ctx) is load:
+                uses["read", scope, node.id, ()] = None
+            elif kind is _Scope:
+                scope = node
+            elif kind in visits:
+                visits[kind](self, node, scope)
+            elif kind not in _HOLD_NOTHING:
+                stack += _children(node)[::-1]
 
-    def push(self, nodes: Sequence[Any], scope: _Scope) -> None:
-        for node in reversed(nodes):
-            if node is not None:
-                self.stack.append((node, scope))
+    def push(self, nodes: list[Any]) -> None:
+        """Let nodes come next, in their order."""
+        self.stack += nodes[::-1]
 
     def use(self, how: str, node: ast.AST, scope: _Scope) -> None:
         """Note how a name, or a name with attributes, is used; go through anything else."""
@@ -171,20 +178,17 @@ class _Collector:
             brought = _by_text(inner)
             if brought is not None:
                 self.uses[how, self.module, brought, tuple(attributes[::-1])] = None
-                self.push(_children(inner), scope)
+                self.push(_children(inner))
                 return
             if attributes and _is_super(inner):
                 self.super_names.append(attributes[-1])
-            self.push([inner], scope)
+            self.stack.append(inner)
 
     # --- what a name does ---
 
-    def name(self, node: ast.Name, scope: _Scope) -> None:
-        if isinstance(node.ctx, ast.Load):
-            self.uses["read", scope, node.id, ()] = None
-        else:
-            scope.bound.add(node.id)
-            self.uses["bind", scope, node.id, ()] = None
+    def stored(self, node: ast.Name, scope: _Scope) -> None:
+        scope.bound.add(node.id)
+        self.uses["bind", scope, node.id, ()] = None
 
     def constant(self, node: ast.Constant, scope: _Scope) -> None:
         if isinstance(node.value, str):
@@ -206,7 +210,7 @@ class _Collector:
         elif brought is not None:
             self.use("read", node, scope)
             return
-        self.push([node.value, node.slice], scope)
+        self.push([node.value, node.slice])
 
     def assigned(self, node: ast.Assign, scope: _Scope) -> None:
         brought = _by_text(node.value)
@@ -214,13 +218,13 @@ class _Collector:
         if isinstance(brought, Imported) and len(names) == len(node.targets) and scope.outer.isdisjoint(names):
             for name in names:  # as by ``import``: what is read of it counts
                 scope.imported.setdefault(name, []).append(brought)
-            self.push([*node.targets, *_children(node.value)], scope)
+            self.push([*node.targets, *_children(node.value)])
         else:
-            self.push([*node.targets, node.value], scope)
+            self.push([*node.targets, node.value])
 
     def augmented(self, node: ast.AugAssign, scope: _Scope) -> None:
         self.use("read", node.target, scope)
-        self.push([node.target, node.value], scope)
+        self.push([node.target, node.value])
 
     def call(self, node: ast.Call, scope: _Scope) -> None:
         if isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGING:
@@ -228,13 +232,13 @@ class _Collector:
         if _by_text(node) is not None:
             self.use("read", node, scope)
         else:
-            self.push([node.func, *node.args, *node.keywords], scope)
+            self.push([node.func, *node.args, *node.keywords])
 
     def walrus(self, node: ast.NamedExpr, scope: _Scope) -> None:
         target = scope.function()
         target.bound.add(node.target.id)
         self.use("bind", node.target, target)
-        self.push([node.value], scope)
+        self.stack.append(node.value)
 
     def imports(self, node: ast.Import | ast.ImportFrom, scope: _Scope) -> None:
         for alias in node.names:
@@ -253,18 +257,18 @@ class _Collector:
 
     def handler(self, node: ast.ExceptHandler, scope: _Scope) -> None:
         scope.bound.update([node.name] if node.name else [])
-        self.push([node.type, *node.body], scope)
+        self.push([node.type, *node.body])
 
     def captured(self, node: Any, scope: _Scope) -> None:
         name = node.rest if isinstance(node, ast.MatchMapping) else node.name
         scope.bound.update([name] if name else [])
-        self.push(_children(node), scope)
+        self.push(_children(node))
 
     def annotated(self, node: ast.AnnAssign, scope: _Scope) -> None:
         if node.value is None and isinstance(node.target, ast.Name):
             scope.bound.add(node.target.id)
         else:
-            self.push([node.target, node.value], scope)
+            self.push([node.target, node.value])
 
     # --- what makes a scope ---
 
@@ -273,33 +277,32 @@ class _Collector:
         if not isinstance(node, ast.Lambda):
             scope.bound.add(node.name)
             self.use("bind", ast.Name(node.name, ast.Store()), scope)
-            self.push(node.decorator_list, scope)
-        self.push([*args.defaults, *args.kw_defaults], scope)
+            self.push(node.decorator_list)
+        self.push([*args.defaults, *args.kw_defaults])
         self.body(node, scope)
 
-    def body(self, node: FunctionNode, scope: _Scope | None) -> _Scope:
-        """Go into a function's body, in a scope of its own, which is returned."""
+    def body(self, node: FunctionNode, scope: _Scope) -> None:
+        """Go into a function's body, in a scope of its own."""
         inner = _Scope("function", scope, {each.arg for each in _arguments(node.args)})
         body = node.body
-        self.push([body] if isinstance(body, ast.expr) else body, inner)
-        return inner
+        self.push([inner, *([body] if isinstance(body, ast.expr) else body), scope])
 
     def klass(self, node: ast.ClassDef, scope: _Scope) -> None:
         scope.bound.add(node.name)
         self.use("bind", ast.Name(node.name, ast.Store()), scope)
-        self.push([*node.decorator_list, *node.bases, *node.keywords], scope)
-        self.push(node.body, _Scope("class", scope))
+        inner = _Scope("class", scope)
+        self.push([*node.decorator_list, *node.bases, *node.keywords, inner, *node.body, scope])
 
     def comprehension(self, node: Any, scope: _Scope) -> None:
         inner = _Scope("comprehension", scope)
         first = node.generators[0]
-        self.push([first.iter], scope)
-        self.push([first.target, *first.ifs, *node.generators[1:]], inner)
-        self.push([node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt], inner)
+        made = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        within = [first.target, *first.ifs, *node.generators[1:], *made]
+        self.push([first.iter, inner, *within, scope])
 
 
 _VISITS: Final[dict[type, Any]] = {
-    ast.Name: _Collector.name,
+    ast.Name: _Collector.stored,
     ast.Constant: _Collector.constant,
     ast.Attribute: _Collector.attribute,
     ast.Subscript: _Collector.subscript,
@@ -328,20 +331,24 @@ _LEAVES: Final = frozenset({"ctx", "op", "ops", "id", "attr", "type_comment", "k
 """Fields of nodes that hold no name."""
 
 
-_FIELDS: Final[dict[type, tuple[str, ...]]] = {}
+_HOLD_NOTHING: Final = frozenset(
+    [type(None), bool, int, str, ast.Pass, ast.Break, ast.Continue, ast.alias, ast.MatchSingleton]
+)
+"""What lies among nodes and holds no name."""
+
+_GETTERS: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {}
 
 
 def _children(node: ast.AST) -> list[Any]:
     """Return what lies in a node, and may hold names; also texts, which do not."""
     kind = type(node)
-    if kind not in _FIELDS:
-        _FIELDS[kind] = tuple(name for name in getattr(kind, "_fields", ()) if name not in _LEAVES)
+    if kind not in _GETTERS:
+        _GETTERS[kind] = getter([name for name in kind._fields if name not in _LEAVES])
     found: list[Any] = []
-    for name in _FIELDS[kind]:
-        value = getattr(node, name, None)
+    for value in _GETTERS[kind](node):
         if type(value) is list:
             found += value
-        elif value is not None:
+        else:
             found.append(value)
     return found
 
@@ -455,7 +462,10 @@ def _sorted_out(collector: _Collector, top: _Scope, own: str | None) -> Names:
     for how, scope, name, attributes in collector.uses:
         if how == "bind" and name not in scope.outer:
             continue
-        home = scope.binding(name)
+        if scope is top:  # nearly always
+            home = top if name in top.bound and name not in top.outer else None
+        else:
+            home = scope.binding(name)
         if home is top and name == own:
             of_self.update(dict.fromkeys(attributes[:1]))
             bare_self |= not attributes and how == "read"

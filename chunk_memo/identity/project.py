@@ -101,6 +101,7 @@ class Project:
     def __init__(self, also: Iterable[str] = ()) -> None:
         self._also = frozenset(also)
         self._modules: dict[str, bool] = {}
+        self._functions: dict[tuple[Any, str], bool] = {}
 
     def has_module(self, name: str) -> bool:
         """Tell whether a module is the project's.
@@ -144,6 +145,12 @@ class Project:
         """
         home = function.__globals__.get("__name__")
         path = function.__code__.co_filename
+        known = self._functions.get((home, path))
+        if known is None:
+            known = self._functions[home, path] = self._holds(home, path)
+        return known
+
+    def _holds(self, home: Any, path: str) -> bool:
         if isinstance(home, str) and home in self._also:
             return True
         if path.startswith("<"):

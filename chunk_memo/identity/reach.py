@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import builtins
 import functools
-import gc
 import importlib
 import os
 import sys
@@ -28,10 +27,9 @@ from chunk_memo.identity.classes import attributes_of, described, pieces_of
 from chunk_memo.identity.grammar import LEAVES, leaf, leaf_tuple, record, simple, text
 from chunk_memo.identity.graph import Node, Resolve
 from chunk_memo.identity.instances import BY_ATTRIBUTES, UNSET, slots_of
-from chunk_memo.identity.names import Imported, Names, Path, names_of_code, names_of_tree
+from chunk_memo.identity.names import Imported, Names, Path, names_of_code
 from chunk_memo.identity.project import OutOfReach, Project, is_own_file, module_of, outside
 from chunk_memo.identity.source import Texts, code_bytes
-from chunk_memo.identity.syntax import tree_bytes
 from chunk_memo.identity.walk import Encoder, Unidentified, Walk, class_name, encode, refuse
 from chunk_memo.identity.watch import MISSING, Recorder, held_in
 
@@ -50,6 +48,8 @@ NAMED_TYPES: Final = (
     type(np.sum),  # NumPy's dispatchers: what they do lies in the version, not in their few lines
 )
 """Types of what is known by its name."""
+
+_NEVER_WRAPPERS: Final = (type, *NAMED_TYPES)
 
 _OF_THE_MODULE: Final = frozenset(
     [
@@ -116,7 +116,7 @@ def _inside(func: Any) -> Any:
         return func.func
     if isinstance(func, types.MethodType):
         return func.__func__
-    if isinstance(func, (type, *NAMED_TYPES)) or type(func).__module__ == "unittest.mock":
+    if isinstance(func, _NEVER_WRAPPERS) or type(func).__module__ == "unittest.mock":
         return None
     inner = getattr(func, "__wrapped__", None)
     if callable(inner):
@@ -202,24 +202,16 @@ class Reach:
     def follow(self, top: Node) -> None:
         """Go on until everything that was reached has been looked at, and it is known what is state.
 
-        Without the garbage collector, which would go through the syntax trees again and again, and take as
-        long as all the rest.
-
         Parameters
         ----------
         top : Node
             The node from which all others were reached.
         """
-        was_on = gc.isenabled()
-        gc.disable()
-        try:
-            while self._waiting:
-                self._waiting.popleft()()
-            if any(names.rebinds or names.changes for _, names in self._says.values()):
-                self._find_state(top)
-        finally:
-            if was_on:
-                gc.enable()
+        while self._waiting:
+            self._waiting.popleft()()
+        self._texts = Texts()  # the trees of whole files, where some were needed
+        if any(names.rebinds or names.changes for _, names in self._says.values()):
+            self._find_state(top)
 
     def target(self, value: Any) -> Node | bytes | None:
         """Return what stands for a function, class or module.
@@ -354,7 +346,7 @@ class Reach:
         reached = [*self._reads(function, names), *self._own(function, names)]
         inner = _inside(function)
         if inner is not None and not any(held_in(cell) is inner for cell in function.__closure__ or ()):
-            reached += self._edges(leaf("wrapped"), inner, None, "")
+            reached.append(self._edge(leaf("wrapped"), inner, None, ""))
         self.edges[node] += [*held, *reached]
 
         def encode(resolve: Resolve, bound: bytes) -> bytes:
@@ -374,7 +366,7 @@ class Reach:
         written = self._texts.written_form(function, walk)
         if written is not None:
             node.basis, node.source = "source", written.source
-            return _facts(written.node)
+            return record("source", [leaf(written.tree)]), written.names
         node.basis = "code object"
         import importlib.util  # here and below, as it takes long to import
 
@@ -395,7 +387,9 @@ class Reach:
         return Edge(b"", target, key)
 
     def _closure(self, node: Node, function: types.FunctionType) -> Iterator[Edge]:
-        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        if not function.__closure__:
+            return
+        cells = zip(function.__code__.co_freevars, function.__closure__, strict=True)
         for name, cell in sorted(cells, key=lambda pair: pair[0]):
             self.record.cell(cell)
             value = held_in(cell)
@@ -415,12 +409,11 @@ class Reach:
                 continue
             found = self._find(path, function)
             if found is not None:
-                label = leaf_tuple(path.base if isinstance(path.base, Imported) else (path.base,))
-                yield from self._edges(label + leaf_tuple(path.attributes), found.value, found.key, found.name)
+                yield self._edge(_label(path), found.value, found.key, found.name)
 
     def _find(self, path: Path, function: types.FunctionType) -> _Found | None:
         """Look a path up where the running code would; None for what holds nothing that counts."""
-        attributes = deque(path.attributes)
+        attributes = [*path.attributes]
         space = function.__globals__
         if isinstance(path.base, Imported):
             name = path.base.name or path.base.module
@@ -440,7 +433,7 @@ class Reach:
         while attributes and isinstance(value, types.ModuleType):
             if not self.project.has_module(value.__name__):
                 return _Found(_Name(".".join([value.__name__, *attributes])), key, name)
-            space, name = vars(value), attributes.popleft()
+            space, name = vars(value), attributes.pop(0)
             key, value = (id(space), name), self._attribute(value, name)
         return _Found(value, key, name)
 
@@ -488,7 +481,7 @@ class Reach:
         if owner is None:
             return
         if names.bare_self:
-            yield from self._edges(b"self", owner, None, "")
+            yield self._edge(b"self", owner, None, "")
         for name in names.of_self:
             name = f"_{owner.__name__.lstrip('_')}{name}" if _is_mangled(name) else name
             for at, kind in enumerate(owner.__mro__):
@@ -591,27 +584,25 @@ class Reach:
 
     # --- what names stand for ---
 
-    def _edges(self, label: bytes, value: Any, key: Hashable, name: str) -> Iterator[Edge]:
-        """Yield the edges to what a name stands for."""
+    def _edge(self, label: bytes, value: Any, key: Hashable, name: str) -> Edge:
+        """Return the edge to what a name stands for."""
         if isinstance(value, _Name):
-            yield Edge(label, self._name(value.name), key)
-            return
+            return Edge(label, self._name(value.name), key)
         if value is MISSING:
-            yield Edge(label, UNSET, key)
-            return
+            return Edge(label, UNSET, key)
         target = self.target(value)
         if target is None:
             target = self._constant(value, "constant", name, key)
-        yield Edge(label, target, key)
+        return Edge(label, target, key)
 
     def _constant(self, value: Any, kind: str, name: str, key: Hashable) -> Node:
         """Return the node of a value that a name stands for."""
         place = ("value", id(value)) if key is None else key
         known = self._nodes.get(place)
         if known is None:
-            inner = self._value(value, kind, name, place)
-            notes = [f"{kind} '{name}': {each}" for each in inner.notes]
-            known = Node(kind, name, inner.encode, inner.targets, notes=notes)
+            known = self._value(value, kind, name, place)
+            known.inline = False
+            known.notes = [f"{kind} '{name}': {each}" for each in known.notes]
             self._nodes[place] = known
             self._held.append(value)
         return known
@@ -753,9 +744,8 @@ class Reach:
         label += text(name)
         if pieces is not None:
             for piece, inner in pieces:
-                yield from self._edges(
-                    label + text(piece), inner, (id(kind), name, piece), f"{kind.__qualname__}.{name}"
-                )
+                place = (id(kind), name, piece)
+                yield self._edge(label + text(piece), inner, place, f"{kind.__qualname__}.{name}")
             return
         target = self._by_class(label, value).target if isinstance(value, type) else self.target(value)
         if target is None:
@@ -788,7 +778,7 @@ class Reach:
             if name in _OF_THE_MODULE or (name.startswith("__") and name.endswith("__")):
                 continue
             self.record.read(space, name, value)
-            edges += self._edges(text(name), value, (id(space), name), name)
+            edges.append(self._edge(text(name), value, (id(space), name), name))
         node.name = ""  # a module may be renamed
         node.encode = lambda resolve: record("module code", [self._encoded(edges, resolve)])
 
@@ -894,8 +884,9 @@ class _Found(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4096)
-def _facts(node: Any) -> tuple[bytes, Names]:
-    return record("source", [leaf(tree_bytes(node))]), names_of_tree(node)
+def _label(path: Path) -> bytes:
+    base = path.base if isinstance(path.base, Imported) else (path.base,)
+    return leaf_tuple(base) + leaf_tuple(path.attributes)
 
 
 def _called(name: str, owner: str) -> set[str]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import ast
 import functools
+import itertools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from chunk_memo.identity.grammar import LEAVES, leaf, leaf_tuple, size, text
 
-__all__ = ["FunctionNode", "expression_bytes", "tree_bytes"]
+__all__ = ["FunctionNode", "expression_bytes", "getter", "tree_bytes"]
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 """The tree of a function."""
@@ -49,7 +50,7 @@ def tree_bytes(node: FunctionNode) -> bytes:
     >>> tree_bytes(one) == tree_bytes(two)
     True
     """
-    return _tree_bytes(_Top(node), functools.cache(functools.partial(_declared, node)))
+    return _tree_bytes(_Top(node), _Locals(node))
 
 
 def expression_bytes(node: ast.expr) -> bytes:
@@ -70,40 +71,73 @@ def expression_bytes(node: ast.expr) -> bytes:
             node = ast.parse(node.value.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             pass
-    return _tree_bytes(node, set)
+    return _tree_bytes(node, _Locals(node))
 
 
-def _tree_bytes(node: ast.AST | _Top, declared: _Declared) -> bytes:
+def getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what gets attributes as a tuple, of however many names.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The names.
+
+    Returns
+    -------
+    callable
+        ``get(node) -> tuple``.
+
+    Examples
+    --------
+    >>> getter(["id"])(ast.Name("x"))
+    ('x',)
+    """
+    if len(names) > 1:
+        return operator.attrgetter(*names)
+    return lambda item: tuple([getattr(item, name) for name in names])
+
+
+def _tree_bytes(node: ast.AST | _Top, declared: _Locals) -> bytes:
     out: list[bytes] = []
     stack: list[Any] = [node]
+    write, pop = out.append, stack.pop
     in_class = False
     while stack:
-        item = stack.pop()
+        item = pop()
         kind = type(item)
-        whole = _WHOLE.get(kind)
-        if whole is not None:
-            out.append(whole(item))
-        elif kind is list:
-            out.append(b"l" + size(len(item)))
+        if kind is list:
+            write(_LISTS[len(item)] if len(item) < len(_LISTS) else b"l" + size(len(item)))
             stack += item[::-1]
+        elif kind is ast.Name:
+            write(_name(item.id))
+        elif kind is str:
+            write(_text(item))
+        elif kind in _WHOLE:
+            write(_WHOLE[kind](item))
         elif kind is _Leave:
             in_class = item.in_class
-        elif (plain := _PLAIN[kind] if kind in _PLAIN else _plain(kind)) is not None:  # nearly all
+        elif (plain := _PLAIN[kind] if kind in _PLAIN else _plain(kind)) is not None and (
+            plain.bodies is None or not _annotates(plain.bodies(item))
+        ):
             values = plain.get(item)
             if all(values):
-                out.append(plain.head)
+                write(plain.head)
                 stack += values[::-1]
             else:
-                fields = _kept(plain.names, values)
-                out.append(_head(plain.name, tuple([name for name, _ in fields])))
-                stack += [value for _, value in reversed(fields)]
+                present = tuple([value is not None and value != [] for value in values])
+                head = plain.heads.get(present)
+                if head is None:
+                    names = tuple(itertools.compress(plain.names, present))
+                    head = plain.heads[present] = _head(plain.name, names)
+                write(head)
+                stack += [*itertools.compress(values, present)][::-1]
         else:
             name, fields, within = _node(item, in_class, declared)
-            out.append(_head(name, tuple([field for field, _ in fields])))
+            write(_head(name, tuple([field for field, _ in fields])))
             if within is not in_class:
                 stack.append(_Leave(in_class))
                 in_class = within
-            stack += [value for _, value in reversed(fields)]
+            stack += [value for _, value in fields[::-1]]
     return b"".join(out)
 
 
@@ -113,7 +147,7 @@ def _head(name: str, fields: tuple[str, ...]) -> bytes:
 
 
 class _Plain(NamedTuple):
-    """A class of nodes all of whose fields count as they are."""
+    """A class of nodes all of whose fields count as they are, unless a body has bare annotations."""
 
     name: str
     """its name"""
@@ -123,6 +157,10 @@ class _Plain(NamedTuple):
     """returns their values"""
     head: bytes
     """what a node begins with that lacks none of them"""
+    bodies: Callable[[Any], tuple[list[ast.stmt], ...]] | None
+    """returns its bodies; None where it has none"""
+    heads: dict[tuple[bool, ...], bytes]
+    """what others begin with, by which fields they have"""
 
 
 _PLAIN: Final[dict[type, _Plain | None]] = {}
@@ -131,12 +169,18 @@ _PLAIN: Final[dict[type, _Plain | None]] = {}
 def _plain(kind: type) -> _Plain | None:
     """Return how nodes of a class are written; None where something of a node is left out."""
     names = tuple(name for name in getattr(kind, "_fields", ()) if name not in _IGNORED_FIELDS)
-    bodies = {"body", "orelse", "finalbody"} & {*names}
-    if not issubclass(kind, ast.AST) or issubclass(kind, _SPECIAL) or bodies:
+    bodies = tuple(name for name in names if name in _BODIES)
+    if not issubclass(kind, ast.AST) or issubclass(kind, _SPECIAL):
         _PLAIN[kind] = None
     else:
-        _PLAIN[kind] = _Plain(kind.__name__, names, _getter(names), _head(kind.__name__, names))
+        within = getter(bodies) if bodies else None
+        _PLAIN[kind] = _Plain(kind.__name__, names, getter(names), _head(kind.__name__, names), within, {})
     return _PLAIN[kind]
+
+
+def _annotates(bodies: Iterable[list[ast.stmt]]) -> bool:
+    """Tell whether a statement of some bodies is an annotation, and may be left out."""
+    return any(ast.AnnAssign in map(type, body) for body in bodies)
 
 
 class _Leave(NamedTuple):
@@ -146,23 +190,33 @@ class _Leave(NamedTuple):
     """whether that is a class's"""
 
 
-def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
-    """Return what gets attributes as a tuple, of however many names."""
-    if len(names) > 1:
-        return operator.attrgetter(*names)
-    return lambda item: tuple([getattr(item, name) for name in names])
+_BODIES: Final = ("body", "orelse", "finalbody")
+"""Fields that hold statements, of which bare annotations are left out."""
 
-
-_SPECIAL: Final = (ast.AnnAssign, ast.JoinedStr, ast.FormattedValue)
-"""Nodes of which something is left out, beside those that have a body."""
+_SPECIAL: Final = (
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
+    *(ast.AnnAssign, ast.JoinedStr, ast.FormattedValue),
+    *(ast.IfExp, ast.Expression),  # whose ``body`` is no list
+)
+"""Nodes of which something is left out, or that are written with care for other reasons."""
 
 _OPERATORS: Final = (ast.operator, ast.unaryop, ast.cmpop, ast.boolop)
 
 _NAME, _CONSTANT, _ARG = _head("Name", ("id",)), _head("Constant", ("value",)), _head("arg", ("arg",))
 
+_LISTS: Final = [b"l" + size(length) for length in range(32)]
+"""What lists begin with, of most lengths that there are."""
+
+_text: Final = functools.lru_cache(maxsize=4096)(text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _name(name: str) -> bytes:
+    return _NAME + text(name)
+
+
 _WHOLE: Final[dict[type, Callable[[Any], bytes]]] = {
     **LEAVES,
-    ast.Name: lambda node: _NAME + text(node.id),
     ast.Constant: lambda node: _CONSTANT + leaf(node.value),
     ast.arg: lambda node: _ARG + text(node.arg),
     **{
@@ -173,20 +227,30 @@ _WHOLE: Final[dict[type, Callable[[Any], bytes]]] = {
 }
 """What is written in one piece, and how."""
 
-_Declared = Callable[[], set[str]]
-"""Returns the names that are local anyway; seldom called, as it goes through the whole tree."""
 
+class _Locals:
+    """The names that are local anyway, without any bare annotation; found when asked for, which is seldom."""
 
-def _declared(node: FunctionNode) -> set[str]:
-    """Return the names that are local anyway, without any bare annotation."""
-    nodes = [*ast.walk(node)]
-    bare = [each.target for each in nodes if isinstance(each, ast.AnnAssign) and not each.value]
-    names = {each.arg for each in nodes if isinstance(each, ast.arg)}
-    return names | {
-        each.id
-        for each in nodes
-        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store) and each not in bare
-    }
+    __slots__ = ("_names", "_node")
+
+    def __init__(self, node: ast.AST) -> None:
+        self._node = node
+        self._names: set[str] | None = None
+
+    def __contains__(self, name: str) -> bool:
+        if self._names is None:
+            self._names = self._found()
+        return name in self._names
+
+    def _found(self) -> set[str]:
+        nodes = [*ast.walk(self._node)]
+        bare = [each.target for each in nodes if isinstance(each, ast.AnnAssign) and not each.value]
+        names = {each.arg for each in nodes if isinstance(each, ast.arg)}
+        return names | {
+            each.id
+            for each in nodes
+            if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store) and each not in bare
+        }
 
 
 class _Top(NamedTuple):
@@ -198,10 +262,10 @@ class _Top(NamedTuple):
 _Fields = list[tuple[str, Any]]
 
 
-def _node(item: ast.AST | _Top, in_class: bool, declared: _Declared) -> tuple[str, _Fields, bool]:
+def _node(item: ast.AST | _Top, in_class: bool, declared: _Locals) -> tuple[str, _Fields, bool]:
     """Return a node's name, the fields that count, and whether they lie in a class's body."""
     if isinstance(item, _Top):
-        args = [(name, value) for name, value in _plain_fields(item.node.args) if "defaults" not in name]
+        args = _kept(_SIGNATURE, _signature(item.node.args))
         body = item.node.body
         kept = body if isinstance(body, ast.expr) else _body(body, declared, in_class=False)
         return type(item.node).__name__, [*args, ("body", kept)], False
@@ -222,6 +286,10 @@ def _node(item: ast.AST | _Top, in_class: bool, declared: _Declared) -> tuple[st
     )
 
 
+_SIGNATURE: Final = ("posonlyargs", "args", "vararg", "kwonlyargs", "kwarg")
+_signature: Final = operator.attrgetter(*_SIGNATURE)
+
+
 def _plain_fields(node: ast.AST) -> _Fields:
     names = [name for name in node._fields if name not in _IGNORED_FIELDS]
     return _kept(names, [getattr(node, name, None) for name in names])
@@ -233,9 +301,9 @@ def _kept(names: Iterable[str], values: Iterable[Any]) -> _Fields:
     return [(name, value) for name, value in pairs if value is not None and value != []]
 
 
-def _tidied(node: ast.AST, name: str, value: Any, declared: _Declared, in_class: bool) -> Any:
+def _tidied(node: ast.AST, name: str, value: Any, declared: _Locals, in_class: bool) -> Any:
     """Return a field without docstrings, and without bare annotations that declare nothing new."""
-    if not isinstance(value, list) or name not in ("body", "orelse", "finalbody"):
+    if not isinstance(value, list) or name not in _BODIES:
         return value
     documented = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
     if documented:
@@ -243,7 +311,7 @@ def _tidied(node: ast.AST, name: str, value: Any, declared: _Declared, in_class:
     return _without_annotations(value, declared, in_class)
 
 
-def _body(statements: list[ast.stmt], declared: _Declared, in_class: bool) -> list[ast.stmt]:
+def _body(statements: list[ast.stmt], declared: _Locals, in_class: bool) -> list[ast.stmt]:
     first = statements[0] if statements else None
     if (
         isinstance(first, ast.Expr)
@@ -254,17 +322,16 @@ def _body(statements: list[ast.stmt], declared: _Declared, in_class: bool) -> li
     return _without_annotations(statements, declared, in_class)
 
 
-def _without_annotations(statements: list[ast.stmt], declared: _Declared, in_class: bool) -> list[ast.stmt]:
+def _without_annotations(statements: list[ast.stmt], declared: _Locals, in_class: bool) -> list[ast.stmt]:
+    if in_class or not _annotates([statements]):  # in a class they make fields
+        return statements or [ast.Pass()]
     kept = [
         each
         for each in statements
-        if in_class  # where they make fields
-        or not (
-            isinstance(each, ast.AnnAssign)
-            and each.value is None
-            and isinstance(each.target, ast.Name)
-            and each.target.id in declared()
-        )
+        if not isinstance(each, ast.AnnAssign)
+        or each.value is not None
+        or not isinstance(each.target, ast.Name)
+        or each.target.id not in declared
     ]
     return kept or [ast.Pass()]
 

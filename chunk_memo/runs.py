@@ -1,0 +1,219 @@
+"""What is known of a run, and what keeps it: :class:`RunRecord`, :class:`Runs` and the :class:`IndexBackend`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from chunk_memo.errors import MetadataError
+from chunk_memo.identity.jsonable import from_jsonable, to_jsonable
+from chunk_memo.runparams import plain_params
+
+__all__ = ["FileMark", "IndexBackend", "RunRecord", "Runs"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileMark:
+    """By what a result file is known again: its length, its time, and a digest of its bytes."""
+
+    size: int
+    """Length in bytes; of a folder, that of all its files."""
+    modified_ns: int
+    """When it was last changed, in nanoseconds since 1970-01-01 UTC; of a folder, the latest of its files."""
+    digest: str
+    """xxh3-128 of the bytes, 32 hex characters; of a folder, over names and bytes of its files."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run: what it was run with, and where its result lies.
+
+    Examples
+    --------
+    >>> record = RunRecord({"n": 3}, Path("results/a.npy"), "0" * 16, "2026-01-01T00:00:00+00:00")
+    >>> RunRecord.from_dict(record.to_dict()) == record
+    True
+    """
+
+    params: dict[str, Any]
+    """The params: values as JSON has them (a tuple as a list, an enum as its value), others unchanged."""
+    result_path: Path
+    """The result file or folder."""
+    params_hash: str
+    """16 hex characters: the first of the SHA-256 of the params' canonical JSON."""
+    created_at: str
+    """When the run ended, or was registered: UTC, ISO 8601 with offset."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """The caller's keywords and what is kept of each run: ``elapsed_seconds``, ``host``, ``python``, …"""
+    file: FileMark | None = None
+    """By what the result file is known again; None where only its existence is checked."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON can hold it, for index back ends of one's own.
+
+        Returns
+        -------
+        dict
+            Field to value.
+        """
+        mark = self.file
+        return {
+            "params": plain_params(self.params),
+            "result_path": str(self.result_path),
+            "params_hash": self.params_hash,
+            "created_at": self.created_at,
+            "metadata": to_jsonable(self.metadata, "metadata"),
+            "file": None if mark is None else [mark.size, mark.modified_ns, mark.digest],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunRecord:
+        """Return the record that :meth:`to_dict` made a dict of.
+
+        Parameters
+        ----------
+        data : mapping
+            Field to value.
+
+        Returns
+        -------
+        RunRecord
+            The record.
+
+        Raises
+        ------
+        MetadataError
+            Where a field is missing.
+        """
+        try:
+            mark = data.get("file")
+            return cls(
+                params=from_jsonable(dict(data["params"])),
+                result_path=Path(data["result_path"]),
+                params_hash=str(data["params_hash"]),
+                created_at=str(data["created_at"]),
+                metadata=from_jsonable(dict(data.get("metadata") or {})),
+                file=None if mark is None else FileMark(int(mark[0]), int(mark[1]), str(mark[2])),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise MetadataError(
+                f"a run's record must hold what RunRecord.to_dict() gives, got {data!r}"
+            ) from error
+
+
+class Runs(list[RunRecord]):
+    """A list of runs that can be looked at as a table.
+
+    Examples
+    --------
+    >>> run = RunRecord({"n": 3, "dt": 0.1}, Path("a.npy"), "0" * 16, "2026-01-01T00:00:00+00:00")
+    >>> Runs([run]).table()["n"]
+    [3]
+    """
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        """The names of all params, in the order in which they first come."""
+        return tuple(dict.fromkeys(name for run in self for name in run.params))
+
+    @property
+    def differing(self) -> tuple[str, ...]:
+        """The names of those params that are not the same in all runs."""
+        return tuple(name for name in self.params if len({_shown(run, name) for run in self}) > 1)
+
+    def table(self) -> dict[str, list[Any]]:
+        """Return the runs by columns: their params, then what else is known of them.
+
+        Returns
+        -------
+        dict
+            Column to one value per run, None where a run has no such param. A param that is called like one of
+            ``result_path``, ``created_at``, ``elapsed_seconds`` goes before it.
+        """
+        known: dict[str, list[Any]] = {
+            "created_at": [run.created_at for run in self],
+            "elapsed_seconds": [run.metadata.get("elapsed_seconds") for run in self],
+            "result_path": [str(run.result_path) for run in self],
+        }
+        params = {name: [run.params.get(name) for run in self] for name in self.params}
+        return params | {name: column for name, column in known.items() if name not in params}
+
+
+def _shown(run: RunRecord, name: str) -> str:
+    return repr(plain_params({name: run.params[name]})) if name in run.params else ""
+
+
+@runtime_checkable
+class IndexBackend(Protocol):
+    """Where a :class:`~chunk_memo.Store` keeps its records: any object with these five methods.
+
+    Paths come as they are to be kept: relative to the store's ``results_dir`` where they lie in it. Several
+    records may have one hash, as re-runs are kept.
+    """
+
+    def find_by_hash(self, params_hash: str) -> RunRecord | None:
+        """Return the oldest record of a hash.
+
+        Parameters
+        ----------
+        params_hash : str
+            16 hex characters.
+
+        Returns
+        -------
+        RunRecord or None
+            None where there is none.
+        """
+        ...
+
+    def find_by_params(self, params: dict[str, Any]) -> list[RunRecord]:
+        """Return the records whose params have these values, among others.
+
+        Parameters
+        ----------
+        params : dict
+            Names to values; all records for an empty one.
+
+        Returns
+        -------
+        list of RunRecord
+            Oldest first.
+        """
+        ...
+
+    def insert(self, record: RunRecord) -> None:
+        """Keep a record.
+
+        Parameters
+        ----------
+        record : RunRecord
+            The record; others of the same hash stay.
+        """
+        ...
+
+    def all(self) -> list[RunRecord]:
+        """Return all records.
+
+        Returns
+        -------
+        list of RunRecord
+            Oldest first.
+        """
+        ...
+
+    def delete_by_hash(self, params_hash: str) -> bool:
+        """Forget all records of a hash.
+
+        Parameters
+        ----------
+        params_hash : str
+            16 hex characters.
+
+        Returns
+        -------
+        bool
+            Whether there was any.
+        """
+        ...
