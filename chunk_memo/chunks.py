@@ -402,7 +402,7 @@ class ChunkStore:
         whole = self._whole
         if whole is not None and whole.bins is bins and whole.order == order:
             chosen = [np.asarray(along, np.intp) for along in numbers]
-            if all([bool((along < n).all()) for along, n in zip(chosen, whole.names.shape, strict=True)]):
+            if all(bool((along < n).all()) for along, n in zip(chosen, whole.names.shape, strict=True)):
                 where = np.ix_(*chosen)
                 identities = whole.identities[where]
                 return whole.names[where].reshape(-1).tolist(), identities.reshape(-1, identities.shape[-1])
