@@ -328,6 +328,12 @@ class ChunkCache:
         axes = ", ".join(f"{name}: {len(values)}" for name, values in self.axis_values.items())
         return f"ChunkCache({self.cache_id!r}, {axes or 'no axes'})"
 
+    def _repr_html_(self) -> str:
+        """Return what it holds, and a map of it, for a notebook."""
+        from chunk_memo.display.notebook import html_of_cache
+
+        return html_of_cache(self)
+
     def cache_hash(self) -> str:
         """Return the cache id.
 
@@ -1070,6 +1076,21 @@ class ChunkCache:
             One row for each point.
         """
         return self.result().to_arrow()
+
+    def plot_coverage(self, *, ax: Any = None) -> Any:
+        """Draw which points are stored, missing and failed; see :meth:`SweepResult.plot_coverage`.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
+        """
+        return self.result().plot_coverage(ax=ax)
 
     # --- points that failed --------------------------------------------------------------------------------
 

@@ -50,6 +50,12 @@ class RunRecord:
     file: FileMark | None = None
     """By what the result file is known again; None where only its existence is checked."""
 
+    def _repr_html_(self) -> str:
+        """Return the record, for a notebook."""
+        from chunk_memo.display.notebook import html_of_run
+
+        return html_of_run(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON can hold it, for index back ends of one's own.
 
@@ -112,6 +118,12 @@ class Runs(list[RunRecord]):
     >>> Runs([run]).table()["n"]
     [3]
     """
+
+    def _repr_html_(self) -> str:
+        """Return the table, for a notebook."""
+        from chunk_memo.display.notebook import html_of_runs
+
+        return html_of_runs(self)
 
     @property
     def params(self) -> tuple[str, ...]:

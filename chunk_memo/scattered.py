@@ -299,7 +299,7 @@ class Nearby:
                 if here:
                     left[here] = False
                     rows = np.array([row[int(places[n])] for n in here], np.intp)
-                    block = part.block.by_rows(allow_pickle=self.store.allow_pickle)
+                    block = part.block.by_rows()
                     yield block.taken(rows), ranks[here], part.nbytes
             return
 
@@ -349,7 +349,7 @@ class Nearby:
                 continue
             if learn is not None and self.layer.own:
                 learn(block)
-            whole = block.by_rows(allow_pickle=self.store.allow_pickle)
+            whole = block.by_rows()
             _hand_out(home, [along[rows] for along in own], whole.taken(rows), collector)
             wanted[tuple(along[rows] for along in own)] = False
         return nbytes

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chunk_memo.errors import CacheNotFoundError, OutputError, SpecError
-from chunk_memo.results import STATUS, STORED, SweepResult, filled, forms_of, variables_of
+from chunk_memo.results import STATUS, STORED, SweepResult, filled, forms_of, spread, variables_of
 from chunk_memo.tables.needs import needed
 
 needed("xarray", "frames")
@@ -115,7 +115,7 @@ def _dataset(result: SweepResult, variables: Mapping[str, Any], states: Any) -> 
             states,
             {"flag_values": list(range(len(STATUS))), "flag_meanings": " ".join(STATUS)},
         )
-    data = {name: xr.Variable(*each, _attributes(metadata, name)) for name, each in named.items()}
+    data = {name: xr.Variable(each[0], each[1], _attributes(metadata, name)) for name, each in named.items()}
     return xr.Dataset(data, coords, _params(result))
 
 
@@ -194,7 +194,7 @@ def _names(
     return (*result.dims, *own)
 
 
-# --- lazy ------------------------------------------------------------------------------------------------------
+# --- lazy ---------------------------------------------------------------------------------------------------
 
 
 def _bytes_of(sample: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], points: int) -> int:
@@ -324,7 +324,7 @@ class StoredArray(BackendArray):
             return np.zeros((*part.shape, *trailing), self.dtype)
         read = part.read()
         if not read.variables:  # nothing of it is stored
-            return self._promised(filled(np.ma.masked_all((*part.shape, *trailing), self.dtype)))
+            return self._promised(filled(spread(np.zeros((0, *trailing), self.dtype), np.ones(part.shape, bool))))
         if self.name not in read.variables:
             raise OutputError(
                 f"some stored outputs of {part.name!r} have no {self.name!r}, but {list(read.variables)}; read them"
@@ -363,7 +363,7 @@ def _same(values: Array, cast: Array) -> bool:
         return False
 
 
-# --- xarray.open_dataset ---------------------------------------------------------------------------------------
+# --- xarray.open_dataset ------------------------------------------------------------------------------------
 
 
 class ChunkMemoBackend(BackendEntrypoint):

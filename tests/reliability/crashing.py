@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import faults
-import oracle
 from oracle import Point, Sweep
 
 from chunk_memo.errors import ChunkMemoWarning

@@ -17,13 +17,60 @@ from typing import Any
 from chunk_memo.disk import files
 
 CALLS = frozenset(
-    "chmod close fchmod fdatasync fstat fsync ftruncate link listdir lseek lstat mkdir open posix_fallocate pread"
-    " preadv pwrite pwritev read readlink readv rename replace rmdir scandir stat statvfs symlink truncate unlink"
-    " utime write writev".split()
+    [
+        "chmod",
+        "close",
+        "fchmod",
+        "fdatasync",
+        "fstat",
+        "fsync",
+        "ftruncate",
+        "link",
+        "listdir",
+        "lseek",
+        "lstat",
+        "mkdir",
+        "open",
+        "posix_fallocate",
+        "pread",
+        "preadv",
+        "pwrite",
+        "pwritev",
+        "read",
+        "readlink",
+        "readv",
+        "rename",
+        "replace",
+        "rmdir",
+        "scandir",
+        "stat",
+        "statvfs",
+        "symlink",
+        "truncate",
+        "unlink",
+        "utime",
+        "write",
+        "writev",
+    ]
 )
 """What reaches the system; anything else that is taken from :mod:`os` is passed on."""
 
-WRITING = frozenset("fsync link mkdir open rename replace rmdir unlink utime write writev close".split())
+WRITING = frozenset(
+    [
+        "fsync",
+        "link",
+        "mkdir",
+        "open",
+        "rename",
+        "replace",
+        "rmdir",
+        "unlink",
+        "utime",
+        "write",
+        "writev",
+        "close",
+    ]
+)
 """What may find a disk full."""
 
 KILL_BEFORE, KILL_AFTER = "KILL before", "KILL after"
