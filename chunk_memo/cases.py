@@ -377,6 +377,11 @@ class PointCache:
         return self.cache.path
 
     @property
+    def read_only(self) -> bool:
+        """Whether nothing is to be stored."""
+        return self.cache.read_only
+
+    @property
     def store(self) -> ChunkStore:
         """The chunks of the points."""
         return self.cache.scattered_store()
@@ -415,6 +420,9 @@ class PointCache:
             size = _file_size(len(points))
             groups = Groups(points, np.asarray(_sizes(len(points), size), np.intp))
             layout = Layout(self.cache.version, (CASE,), {CASE: size}, {CASE: groups}, None, time.time_ns())
+            if self.read_only:
+                layout.add_to(store.folder.bins)
+                return 0.0
             return store.folder.commit_layout(layout, self.syncer())
 
     def read_back(
@@ -447,9 +455,9 @@ class PointCache:
             self.made = PointWriter(self.store, self.cache.writer(), self.cache.axis_order)
         return self.made
 
-    def failure_log(self) -> FailureLog:
+    def failure_log(self) -> FailureLog | None:
         """Return the records of points that failed."""
-        return FailureLog(self.cache.path / FOLDER, self.cache.version)
+        return None if self.read_only else FailureLog(self.cache.path / FOLDER, self.cache.version)
 
 
 def _file_size(points: int) -> int:

@@ -279,7 +279,7 @@ class ChunkStore:
         settings: dict[str, Any] = {"allow_pickle": self.allow_pickle, "title": self._writer.title}
         settings |= {"compression": self._writer.compression, "signer": self._signer}
         settings |= {"max_bytes": self.max_bytes}
-        place = (self.folder.path, self.folder.version, read_only=self.folder.read_only)
+        place = (self.folder.path, self.folder.version, self.folder.read_only)
         return _store_alone, (place, self._cache_id, self._naming, settings, self.spread, self.generation)
 
     def _prefix_of(self, generation: int) -> bytes:

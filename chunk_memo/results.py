@@ -322,7 +322,7 @@ class GridDesign:
         status = np.full(self.selection.shape, STORED, np.int8)
         if not missing:
             return status
-        never, failed = Ledger(self.cache.failure_log(), self.selection).sift(missing, "never")
+        never, failed = Ledger(self.cache.recorded_failures(), self.selection).sift(missing, "never")
         for rank, cell, points in never:
             _put(status, cell, points, MISSING)
             if fail is not None:
