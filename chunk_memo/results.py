@@ -532,8 +532,8 @@ def _plain_mask(mask: Array) -> Array:
 class SweepResult:
     """Labelled results of a sweep, read from its cache when they are looked at.
 
-    What ``foo.sweep(…)`` returns, and ``cache.result()`` of a cache that was opened. Nothing is held in memory, so
-    that a result shows what is stored at the moment.
+    What ``foo.sweep(…)`` returns, and ``cache.result()`` of a cache that was opened. Nothing is held in memory,
+    so that a result shows what is stored at the moment.
 
     Examples
     --------

@@ -92,7 +92,8 @@ def look(text: str, *, width: int = 400, picture: Path | None = None, height: in
     assert program is not None
     with tempfile.TemporaryDirectory() as folder:
         inner = Path(folder, "inner.html")
-        inner.write_text(text.replace("</body>", f"<script id='probe'>{PROBE}</script></body>"), encoding="utf-8")
+        probed = text.replace("</body>", f"<script id='probe'>{PROBE}</script></body>")
+        inner.write_text(probed, encoding="utf-8")
         outer = Path(folder, "outer.html")
         outer.write_text(
             "<!doctype html><body style='margin:0'>"

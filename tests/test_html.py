@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,8 @@ def objects(root: Path, words: list[str]) -> dict[str, Any]:
         _, diagnostics = run(cache.slice(n=[1, 2]), evil, on_error="record")
     store = Store(root / "store", root / "runs.db", file_suffix=".txt")
     for word in words[:3]:
-        store.run_or_retrieve({"word": word[:5000], "n": 1}, lambda params, path: path.write_text("x"), note=word[:100])
+        params = {"word": word[:5000], "n": 1}
+        store.run_or_retrieve(params, lambda params, path: path.write_text("x"), note=word[:100])
 
     @memo.cache(vectorize=True, version="1", name=second[:100] or "f")
     def f(n: int, **axes: Any) -> float:
@@ -143,9 +143,21 @@ def cards(made: dict[str, Any]) -> dict[str, str]:
     return {name: thing._repr_html_() for name, thing in made.items()}
 
 
-def test_hostile_texts_are_inert_and_short(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def hostile_cards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The HTML of objects that are full of hostile texts."""
+    return cards(objects(tmp_path_factory.mktemp("hostile"), HOSTILE))
+
+
+@pytest.fixture(scope="module")
+def ordinary_cards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The HTML of objects as they are."""
+    return cards(ordinary(tmp_path_factory.mktemp("ordinary")))
+
+
+def test_hostile_texts_are_inert_and_short(hostile_cards: dict[str, str]) -> None:
     """Names, values, params and errors of any text are shown as text: no tag, attribute or link of theirs."""
-    for name, shown in cards(objects(tmp_path, HOSTILE)).items():
+    for name, shown in hostile_cards.items():
         found = outline(shown)
         assert found.tags <= ALLOWED_TAGS, name
         assert found.attributes <= ALLOWED_ATTRIBUTES, name
@@ -189,9 +201,9 @@ def test_texts_stand_out_in_both_themes(colours: dict[str, str]) -> None:
     assert contrast(colours["failed"], colours["missing"]) >= 3
 
 
-def test_nothing_is_loaded_and_what_matters_is_said(tmp_path: Path) -> None:
+def test_nothing_is_loaded_and_what_matters_is_said(ordinary_cards: dict[str, str]) -> None:
     """Cards hold no links, and say how many points are stored, missing and failed, and why."""
-    shown = cards(ordinary(tmp_path))
+    shown = ordinary_cards
     for name, each in shown.items():
         assert [] == outline(each).links, name
         assert outline(each).balanced, name
@@ -206,15 +218,17 @@ def test_nothing_is_loaded_and_what_matters_is_said(tmp_path: Path) -> None:
     assert "<circle" in shown["cases"]
 
 
-needs_browser = pytest.mark.skipif(chromium() is None, reason="Chromium is not installed: cards were not looked at")
+needs_browser = pytest.mark.skipif(
+    chromium() is None, reason="Chromium is not installed: cards were not looked at"
+)
 
 
 @needs_browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("make", [ordinary, lambda root: objects(root, HOSTILE)], ids=["ordinary", "hostile"])
-def test_in_a_browser(tmp_path: Path, make: Callable[[Path], dict[str, Any]], theme: str) -> None:
-    """At 400 pixels nothing overflows, every text has a contrast of 4.5, nothing is run, nothing is requested."""
-    parts = list(cards(make(tmp_path)).values())
+@pytest.mark.parametrize("made", ["ordinary_cards", "hostile_cards"])
+def test_in_a_browser(made: str, theme: str, request: pytest.FixtureRequest) -> None:
+    """At 400 pixels nothing overflows, texts have a contrast of 4.5, nothing is run, nothing is requested."""
+    parts = list(request.getfixturevalue(made).values())
     seen = look(page(parts, theme=theme), width=400).report
     assert len(parts) <= len(seen["cards"])
     assert seen["width"] <= 400

@@ -26,7 +26,6 @@ from chunk_memo.display.history import size_text
 from chunk_memo.display.meter import duration_text
 from chunk_memo.failures import Failure, Failures
 from chunk_memo.plan import FAILED, Plan
-from chunk_memo.selection import Selection
 
 if TYPE_CHECKING:
     from chunk_memo.cache import ChunkCache
@@ -210,7 +209,8 @@ def _style() -> str:
         ".cm-card .cm-scroll{overflow-x:auto;max-width:100%}"
         ".cm-card table{border-collapse:collapse;margin:6px 0;color:inherit;background:none;font-size:12px}"
         ".cm-card th,.cm-card td{text-align:left;vertical-align:top;padding:2px 10px 2px 0;border:0;"
-        "border-bottom:1px solid var(--cm-line);background:var(--cm-bg);color:var(--cm-fg);max-width:320px}"
+        "border-bottom:1px solid var(--cm-line);background:var(--cm-bg);color:var(--cm-fg);max-width:320px;"
+        "overflow-wrap:break-word}"
         ".cm-card th{color:var(--cm-mute);font-weight:400;white-space:nowrap}"
         ".cm-card td.cm-n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"
         ".cm-card svg{display:block;max-width:100%;height:auto;margin:6px 0}"
@@ -373,8 +373,8 @@ def _reduced(array: npt.NDArray[Any], axis: int, most: int) -> npt.NDArray[Any]:
 def coverage_map(plan: Plan) -> str:
     """Return a map of the chunks of a request: which are stored, in part, missing, failed.
 
-    The first axis runs down, the last one to the right; other axes lie upon each other, and so do neighbours
-    where there are too many chunks to be told apart.
+    Of the two axes with the most chunks one runs down and the other to the right; other axes lie upon each other,
+    and so do neighbours where there are too many chunks to be told apart.
 
     Parameters
     ----------
@@ -398,17 +398,19 @@ def coverage_map(plan: Plan) -> str:
         points = np.multiply.outer(points, axis.lengths).reshape(-1)
     failed = (states == FAILED).astype(np.intp).reshape(shape)
     points, missing = points.reshape(shape), missing.reshape(shape)
-    middle = tuple(range(1, len(shape) - 1))
-    arrays = [array.sum(axis=middle) if middle else array for array in (points, missing, failed)]
+    shown = sorted(sorted(range(len(shape)), key=lambda axis: -shape[axis])[:2])
+    others = tuple(axis for axis in range(len(shape)) if axis not in shown)
+    arrays = [array.sum(axis=others) for array in (points, missing, failed)]
     arrays = [array[np.newaxis] if array.ndim == 1 else array for array in arrays]
     arrays = [_reduced(_reduced(array, 0, _ROWS), 1, _COLUMNS) for array in arrays]
     points, missing, failed = arrays
     names = _named_states(1 - missing / np.maximum(points, 1), failed > 0)
-    return _grid_svg(names, points, missing, selection) + _legend(set(names.reshape(-1).tolist()))
+    named = [selection.order[axis] for axis in shown] if selection.order else []
+    return _grid_svg(names, points, missing, named) + _legend(set(names.reshape(-1).tolist()))
 
 
 def _grid_svg(
-    names: npt.NDArray[Any], points: npt.NDArray[Any], missing: npt.NDArray[Any], selection: Selection
+    names: npt.NDArray[Any], points: npt.NDArray[Any], missing: npt.NDArray[Any], axes: Sequence[str]
 ) -> str:
     rows, columns = names.shape
     wide = max(4, min(24, 480 // columns))
@@ -426,11 +428,10 @@ def _grid_svg(
                 f' height="{high - 1}" fill="var(--cm-{name})"><title>{there:,} of {asked:,} points stored'
                 f"</title></rect>"
             )
-    order = selection.order
-    across = f"→ {order[-1]}" if order else "the one point"
-    down = f"   ↓ {order[0]}" if len(order) > 1 else ""
+    across = f"→ {axes[-1]}" if axes else "the one point"
+    down = f"   ↓ {axes[0]}" if len(axes) > 1 else ""
     label = f'<text x="{left}" y="11">{text(across + down, 70)}</text>'
-    more = f"{math.prod(selection.shape):,} points"
+    more = f"{int(points.sum()):,} points"
     foot = f'<text x="{left}" y="{height - 4}">{more}</text>'
     return (
         f'<svg role="img" viewBox="0 0 {max(width, 240)} {height}" width="{max(width, 240)}" height="{height}"'
@@ -482,7 +483,7 @@ def _plural(count: int, what: str) -> str:
 def _costs(plan: Plan) -> list[tuple[str, str]]:
     if not plan.executed_points or plan.seconds is None or plan.bytes is None:
         return []
-    said = f"about {duration_text(plan.seconds)} of compute, {size_text(int(plan.bytes))} of files"
+    said = f"about {_seconds(plan.seconds)} of compute, {size_text(int(plan.bytes))} of files"
     return [("would take", text(said))]
 
 
@@ -678,7 +679,8 @@ def _failure_row(failure: Failure) -> list[str]:
     trace = "".join(_traced(line) for line in failure.traceback[-20_000:].splitlines()[-60:])
     worker = text(f"{failure.cause} in {failure.worker}, chunk {failure.chunk_hash}", 200)
     message = f"<details><summary>{said}</summary><pre>{worker}\n{trace}</pre></details>"
-    return [f"{failure.points:,}", shown or "its one point", message, text(local), str(failure.attempts)]
+    when = f'<span style="white-space:nowrap">{text(local)}</span>'
+    return [f"{failure.points:,}", shown or "its one point", message, when, str(failure.attempts)]
 
 
 def _traced(line: str) -> str:

@@ -79,7 +79,7 @@ def plot_result(
     order = [roles[role] for role in ("col", "y", "hue", "x") if role in roles]
     data = np.transpose(data, [result.dims.index(name) for name in order])
     if "col" not in roles:
-        axes = ax if ax is not None else plt.subplots()[1]
+        axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
         _draw(axes, result, data, roles, variable.name, _span(data))
         axes.set_title(_title(result))
         return axes
@@ -95,7 +95,13 @@ def plot_result(
     columns = min(4, len(labels))
     rows = -(-len(labels) // columns)
     figure, grid = plt.subplots(
-        rows, columns, figsize=(3.2 * columns + 0.8, 2.8 * rows + 0.4), squeeze=False, sharex=True, sharey=True
+        rows,
+        columns,
+        figsize=(3.2 * columns + 0.8, 2.8 * rows + 0.4),
+        squeeze=False,
+        sharex=True,
+        sharey=True,
+        layout="constrained",
     )
     span = _span(data)
     for number, axes in enumerate(grid.reshape(-1)):
@@ -104,8 +110,8 @@ def plot_result(
             continue
         _draw(axes, result, data[number], roles, variable.name, span)
         axes.set_title(f"{roles['col']} = {_text(labels[number])}")
+        axes.label_outer()
     figure.suptitle(_title(result))
-    figure.set_layout_engine("constrained")
     return grid
 
 
@@ -283,7 +289,7 @@ def _draw_cases(
             raise UnknownAxisError(f"{role}={given!r} is no axis; the axes are {list(result.coords)}")
     x = x or next(axis for axis in names if axis != y)
     y = y or next((axis for axis in names if axis != x), None)
-    axes = ax if ax is not None else plt.subplots()[1]
+    axes = ax if ax is not None else plt.subplots(layout="constrained")[1]
     along = _values(result, x)
     _edge(axes.xaxis, along, _label(result, x))
     if y is None:
@@ -320,7 +326,7 @@ def plot_coverage(result: SweepResult, *, ax: Any = None) -> Any:
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
-    axes = ax if ax is not None else plt.subplots(figsize=(6.4, 3.6))[1]
+    axes = ax if ax is not None else plt.subplots(figsize=(6.4, 3.6), layout="constrained")[1]
     status = result.status
     flat = status.reshape(-1, status.shape[-1]) if status.ndim else status.reshape(1, 1)
     axes.imshow(flat, cmap=ListedColormap(_COLOURS), vmin=0, vmax=2, aspect="auto", interpolation="nearest")
@@ -343,7 +349,6 @@ def plot_coverage(result: SweepResult, *, ax: Any = None) -> Any:
     ]
     axes.legend(handles=patches, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small", frameon=False)
     axes.set_title(_title(result))
-    axes.figure.set_layout_engine("constrained")
     return axes
 
 
@@ -374,23 +379,34 @@ def plot_timeline(history: RunHistory, *, ax: Any = None) -> Any:
     """
     plt = _pyplot()
     rows = [row for row in history.to_dicts() if row["outcome"] in ("done", "failed")]
-    axes = ax if ax is not None else plt.subplots(figsize=(6.4, 3.2))[1]
-    workers = list(dict.fromkeys(row["worker"] for row in rows))
+    axes = ax if ax is not None else plt.subplots(figsize=(6.4, 3.2), layout="constrained")[1]
+    lanes: list[tuple[str, Any]] = []
     begin = min((row["started_at"] for row in rows), default=None)
     colours = {"done": _COLOURS[1], "failed": _COLOURS[2]}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (row["worker"], row["started_at"])):
         start = (row["started_at"] - begin).total_seconds()
         axes.broken_barh(
             [(start, max(row["seconds"], 1e-9))],
-            (workers.index(row["worker"]) - 0.4, 0.8),
+            (_lane(lanes, row) - 0.4, 0.8),
             facecolor=colours[row["outcome"]],
             edgecolor="white",
             linewidth=0.5,
         )
-    axes.set_yticks(range(len(workers)), [_text(worker) for worker in workers])
+    first = {worker: number for number, (worker, _) in reversed(list(enumerate(lanes)))}
+    axes.set_yticks(list(first.values()), [_text(worker) for worker in first])
     axes.set_xlabel("seconds since the first chunk began")
     names = ", ".join(dict.fromkeys(_text(row["name"], 40) for row in rows if row["name"]))
     points = sum(row["points"] for row in rows if row["outcome"] == "done")
     axes.set_title(f"{names or 'run'}: {len(rows):,} chunks, {points:,} points")
-    axes.figure.set_layout_engine("constrained")
     return axes
+
+
+def _lane(lanes: list[tuple[str, Any]], row: Mapping[str, Any]) -> int:
+    """Return the first lane of a worker that is free when a chunk begins: threads of one process share its name."""
+    slack = (row["ended_at"] - row["started_at"]) / 100
+    for number, (worker, end) in enumerate(lanes):
+        if worker == row["worker"] and end <= row["started_at"] + slack:
+            lanes[number] = (worker, row["ended_at"])
+            return number
+    lanes.append((row["worker"], row["ended_at"]))
+    return len(lanes) - 1

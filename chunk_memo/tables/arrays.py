@@ -1,11 +1,12 @@
-"""Results as xarray Datasets: labelled, lazy, in Dask's blocks where asked for; and caches that xarray opens itself.
+"""Results as xarray Datasets: labelled, lazy, in Dask's blocks where asked for; and caches that it opens itself.
 
 A lazy variable is an array that reads points when it is indexed (:class:`StoredArray`), the same for
 ``to_xarray``, for Dask and for ``xarray.open_dataset(folder, engine="chunk_memo")``. Its dtype has to be known
 before anything is read, so it is learned from one stored file; where others turn out to hold something that does
 not fit it, the read says so. Small results are read at once, and have the dtype of all their values.
 
-What lacks is NaN or NaT (of texts, xarray makes None a NaN), and the coordinate ``status`` tells it from a NaN that the function returned.
+What lacks is NaN or NaT (of texts, xarray makes None a NaN), and the coordinate ``status`` tells it from a NaN
+that the function returned.
 """
 
 from __future__ import annotations
@@ -257,7 +258,7 @@ def _in_blocks(made: xr.Dataset, result: SweepResult, chunks: Any) -> xr.Dataset
 
 
 def _auto(made: xr.Dataset, result: SweepResult) -> dict[str, int]:
-    """Return blocks of whole chunks of some 64 MB, growing along the last axes first, as files are read in a row."""
+    """Return blocks of whole chunks of some 64 MB, growing along the last axes first."""
     blocks = dict(zip(result.dims, _preferred(result), strict=True))
     sizes = [
         (_OBJECT if v.dtype.hasobject else v.dtype.itemsize)
@@ -327,14 +328,14 @@ class StoredArray(BackendArray):
             return self._promised(filled(spread(np.zeros((0, *trailing), self.dtype), np.ones(part.shape, bool))))
         if self.name not in read.variables:
             raise OutputError(
-                f"some stored outputs of {part.name!r} have no {self.name!r}, but {list(read.variables)}; read them"
-                f" at once, by to_xarray(lazy=False)"
+                f"some stored outputs of {part.name!r} have no {self.name!r}, but {list(read.variables)}; read"
+                f" them at once, by to_xarray(lazy=False)"
             )
         variable = read.variables[self.name]
         if variable.trailing != trailing:
             raise OutputError(
-                f"some outputs of {self.name!r} have the shape {variable.trailing}, others {trailing}; select those"
-                f" of one shape"
+                f"some outputs of {self.name!r} have the shape {variable.trailing}, others {trailing}; select"
+                f" those of one shape"
             )
         return self._promised(filled(variable.values).reshape((*part.shape, *trailing)))
 
