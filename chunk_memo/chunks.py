@@ -279,12 +279,14 @@ class ChunkStore:
             The chunks, of the first generation.
         """
         return ChunkStore(
-            Folder(self.folder.path / name, self.folder.version),
+            Folder(self.folder.path / name, self.folder.version, read_only=self.folder.read_only),
             f"{self._cache_id}/{name}",
             Naming({}),
             allow_pickle=self.allow_pickle,
             title=self._writer.title,
             compression=self._writer.compression,
+            signer=self._signer,
+            max_bytes=self.max_bytes,
         )
 
     def __copy__(self) -> ChunkStore:

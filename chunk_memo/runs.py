@@ -120,6 +120,12 @@ class RunRecord:
         path = Path(self.result_path)
         return self if path.is_absolute() else replace(self, result_path=folder / path)
 
+    def _repr_html_(self) -> str:
+        """Return the record, for a notebook."""
+        from chunk_memo.display.notebook import html_of_run
+
+        return html_of_run(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON can hold it, for index back ends of one's own.
 
@@ -187,6 +193,12 @@ class Runs(list[RunRecord]):
     >>> Runs([run]).table()["n"]
     [3]
     """
+
+    def _repr_html_(self) -> str:
+        """Return the table, for a notebook."""
+        from chunk_memo.display.notebook import html_of_runs
+
+        return html_of_runs(self)
 
     @property
     def params(self) -> tuple[str, ...]:

@@ -132,6 +132,12 @@ class Store:
         """Return what made it."""
         return f"Store({str(self.results_dir)!r}, index={self.index!r})"
 
+    def _repr_html_(self) -> str:
+        """Return what it holds, for a notebook."""
+        from chunk_memo.display.notebook import html_of_store
+
+        return html_of_store(self)
+
     # --- the document's methods --------------------------------------------------------------------------------
 
     def run_or_retrieve(self, params: Mapping[str, Any], runner: Runner, **metadata: Any) -> RunRecord:

@@ -68,7 +68,11 @@ def main():
     print("runs with little regret:", len(best), "all of gamma", sorted(set(best["gamma_bar"])))
     deletes = query_events(connection, {"op": "delete", "gamma_bar": 1.0}, returns="arrow")
     print("deletes at gamma 1.0:", deletes.num_rows)
-    print(connection.sql("SELECT gamma_bar, seeds, round(avg_regret_mean, 3) AS regret FROM seeds_summary ORDER BY 1"))
+    print(
+        connection.sql(
+            "SELECT gamma_bar, seeds, round(avg_regret_mean, 3) AS regret FROM seeds_summary ORDER BY 1"
+        )
+    )
 
     print("--- files")
     for path in sorted(RESULTS.rglob("*"))[:400]:

@@ -13,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunk_memo import ChunkMemoError, QueryError, SpecError
-from chunk_memo.tables import create_connection_and_views, query_events, query_seeds, write_event_rows, write_seed_rows
+from chunk_memo.tables import (
+    create_connection_and_views,
+    query_events,
+    query_seeds,
+    write_event_rows,
+    write_seed_rows,
+)
 from chunk_memo.tables.dataset import identifier, literal
 from chunk_memo.tables.filters import checked_condition, checked_select, where_clause
 
@@ -33,7 +39,13 @@ _READERS = [
     "glob({path})",
     "read_duckdb({path})",
 ]
-_PATHS = ["'{secret}'", "['{secret}']", "'file://{secret}'", "'{base}/../secret.csv'", "'{base}/seeds/../../secret.csv'"]
+_PATHS = [
+    "'{secret}'",
+    "['{secret}']",
+    "'file://{secret}'",
+    "'{base}/../secret.csv'",
+    "'{base}/seeds/../../secret.csv'",
+]
 _FRAMES = [
     "loss IN (SELECT 1.0 FROM {reader})",
     "EXISTS (FROM {reader})",
