@@ -24,7 +24,9 @@ from benchmarks import (
     records,
     rivals,
     safety,
+    store,
     streaming,
+    tables,
     writes,
 )
 from benchmarks.report import Section, as_json, changes, digest, machine, markdown
@@ -43,6 +45,8 @@ SUBJECTS: dict[str, Callable[[Path, bool], Section]] = {
     "parallel": parallel.run,
     "safety": safety.run,
     "database": database.run,
+    "tables": tables.run,
+    "store": store.run,
     "rivals": rivals.run,
     "growth": growth.run,
 }

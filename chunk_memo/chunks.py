@@ -279,12 +279,14 @@ class ChunkStore:
             The chunks, of the first generation.
         """
         return ChunkStore(
-            Folder(self.folder.path / name, self.folder.version),
+            Folder(self.folder.path / name, self.folder.version, read_only=self.folder.read_only),
             f"{self._cache_id}/{name}",
             Naming({}),
             allow_pickle=self.allow_pickle,
             title=self._writer.title,
             compression=self._writer.compression,
+            signer=self._signer,
+            max_bytes=self.max_bytes,
         )
 
     def __copy__(self) -> ChunkStore:
@@ -402,7 +404,7 @@ class ChunkStore:
         whole = self._whole
         if whole is not None and whole.bins is bins and whole.order == order:
             chosen = [np.asarray(along, np.intp) for along in numbers]
-            if all([bool((along < n).all()) for along, n in zip(chosen, whole.names.shape, strict=True)]):
+            if all(bool((along < n).all()) for along, n in zip(chosen, whole.names.shape, strict=True)):
                 where = np.ix_(*chosen)
                 identities = whole.identities[where]
                 return whole.names[where].reshape(-1).tolist(), identities.reshape(-1, identities.shape[-1])

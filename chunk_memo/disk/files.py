@@ -111,6 +111,7 @@ FileId = tuple[int, int]
 
 _MANY_NAMES = 1 << 20  # a limit above that keeps no folder from being listed as a whole, in a third of the time
 _MAX_TRIES = 3
+_YOUNG = 60.0  # seconds for which a file without its head counts as being written
 _MAX_FOLDERS = 100  # how often others may remove an empty folder before a file lies in it
 _FLUSH_SECONDS = 1.0
 _FLUSH_FILES = 256
@@ -1301,7 +1302,9 @@ def _put_back(moved: Path, path: Path) -> Path | None:
 
 def _rename_back(moved: Path, path: Path) -> Path | None:
     try:
-        if not os.path.lexists(path):
+        if os.path.lexists(path):
+            os.unlink(moved)
+        else:
             os.rename(moved, path)
     except OSError:
         return moved
@@ -1398,8 +1401,19 @@ def read_whole(path: str | os.PathLike[str]) -> bytes:
     -------
     bytes
         Its content.
+
+    Raises
+    ------
+    OSError
+        FileNotFoundError where there is no such file, or where its head is still to be written by whoever
+        creates it exclusively: such a file is absent while it is young.
     """
-    return read_file(path, sys.maxsize)[0]
+    data = read_file(path, sys.maxsize)[0]
+    if not any(data[:8]):
+        seen = look_at(path)
+        if seen is not None and time.time() - seen.modified < _YOUNG:
+            raise FileNotFoundError(errno.ENOENT, "it is still being written", os.fspath(path))
+    return data
 
 
 def modified_at(path: str | os.PathLike[str]) -> int | None:

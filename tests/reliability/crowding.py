@@ -87,8 +87,9 @@ def crowd(folder: Path, processes: int, seconds: float) -> dict[str, Any]:
 def main() -> None:
     """Crowd."""
     folder, processes, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    if sys.argv[4:] != ["keep"]:
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
     print(json.dumps(crowd(folder, processes, seconds)))
     assert h5py  # imported once, before any fork
 

@@ -33,7 +33,7 @@ WRITERS = 8
 CHUNKS = 40
 """Chunks of a round, which has a cache of its own."""
 WIDTH = 300
-_LATEST = 0.02
+_LATEST = 0.01
 """Seconds from when something was noted to the next kill, at most."""
 
 
@@ -118,7 +118,7 @@ def kill_writers(folder: Path, kills: int, seed: int) -> dict[str, Any]:
 
     writers = [begin(slot) for slot in range(WRITERS)]
     for number in range(kills):
-        wait_for_notes(folder, dice.randint(1, 3))
+        wait_for_notes(folder, 1)
         time.sleep(dice.random() * _LATEST)
         slot = dice.randrange(WRITERS)
         ended = writers[slot].kill()
