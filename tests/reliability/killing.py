@@ -79,7 +79,7 @@ class Progress:
         return len(lines)
 
     def wait(self, lines: int, child: Child | None = None) -> bool:
-        """Wait for so many lines, so that kills hit work, however slow the machine is; False where a child ended."""
+        """Wait for so many lines, so that kills hit work, however slow the machine is; False if a child ended."""
         end = time.monotonic() + 120
         while lines > 0:
             lines -= self.look()
