@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chunk_memo.cache import ChunkCache
+    from chunk_memo.discovery import Caches
+    from chunk_memo.discovery import open as open
     from chunk_memo.disk.encoding import Record, register_encoding
     from chunk_memo.display.history import RunHistory
     from chunk_memo.errors import (
@@ -91,6 +93,7 @@ __all__ = [
     "CacheNotFoundError",
     "CacheProtocol",
     "CacheStatus",
+    "Caches",
     "CheckpointNotFoundError",
     "ChunkCache",
     "ChunkFormatError",
@@ -145,6 +148,7 @@ __all__ = [
     "SpecError",
     "Store",
     "StoreError",
+    "SweepResult",
     "TableError",
     "UnknownAxisError",
     "UnknownIndexError",
@@ -169,6 +173,7 @@ _HOMES = {
         "Record",
         "register_encoding",
     ),
+    "chunk_memo.discovery": ("Caches", "open"),
     "chunk_memo.display.history": ("RunHistory",),
     "chunk_memo.errors": (
         "CacheNotFoundError",

@@ -500,7 +500,7 @@ def check_manifest(chunk: chunkfile.Chunk) -> None:
         Where the manifest contradicts itself.
     """
     constant = chunk.constant
-    if _CHECKED.get(id(constant)) is constant and isinstance(constant, dict):
+    if chunk.checked or _CHECKED.get(id(constant), _CHECKED) is constant:
         return
     try:
         _check_constant(chunk, constant)
@@ -512,7 +512,8 @@ def check_manifest(chunk: chunkfile.Chunk) -> None:
             f"'{chunk.subject}' is not an intact chunk file: its manifest contradicts itself"
             f" ({type(error).__name__}: {error})"
         ) from None
-    if chunk.shares_constant:
+    chunk.checked = True
+    if chunk.shares_constant and isinstance(constant, dict):
         if len(_CHECKED) >= _MOST_CHECKED:
             _CHECKED.clear()
         _CHECKED[id(constant)] = constant

@@ -328,6 +328,12 @@ class ChunkCache:
         axes = ", ".join(f"{name}: {len(values)}" for name, values in self.axis_values.items())
         return f"ChunkCache({self.cache_id!r}, {axes or 'no axes'})"
 
+    def _repr_html_(self) -> str:
+        """Return what it holds, and a map of it, for a notebook."""
+        from chunk_memo.display.notebook import html_of_cache
+
+        return html_of_cache(self)
+
     def cache_hash(self) -> str:
         """Return the cache id.
 
@@ -1071,6 +1077,21 @@ class ChunkCache:
         """
         return self.result().to_arrow()
 
+    def plot_coverage(self, *, ax: Any = None) -> Any:
+        """Draw which points are stored, missing and failed; see :meth:`SweepResult.plot_coverage`.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
+        """
+        return self.result().plot_coverage(ax=ax)
+
     # --- points that failed --------------------------------------------------------------------------------
 
     def failures(self) -> Failures:
@@ -1096,7 +1117,7 @@ class ChunkCache:
         >>> failure.arguments, failure.message
         ({'s': 0}, 'division by zero')
         """
-        found = self._failure_log().read()
+        found = self.recorded_failures().read()
         own = outstanding(found, self.grid, self._view, self._which_stored)
         return Failures([*own, *self._failures_nearby()], self._forget_failures)
 
@@ -1123,16 +1144,23 @@ class ChunkCache:
         FailureLog or None
             The same one for this cache and its slices; None with ``read_only``.
         """
-        return None if self.read_only else self._failure_log()
+        return None if self.read_only else self.recorded_failures()
 
-    def _failure_log(self) -> FailureLog:
+    def recorded_failures(self) -> FailureLog:
+        """Return the records of points that failed, to be read.
+
+        Returns
+        -------
+        FailureLog
+            The same one for this cache and its slices.
+        """
         state = self._state
         if state.failures is None:
             state.failures = FailureLog(state.folder.path, self.version)
         return state.failures
 
     def _known_failures(self) -> Known:
-        found = self._failure_log().read()
+        found = self.recorded_failures().read()
         return known_failures([f for f in found if sorted(f.order) == sorted(self.axis_order)])
 
     def _forget_failures(self, failures: Sequence[Failure]) -> None:
@@ -1141,7 +1169,7 @@ class ChunkCache:
         with _Storing(self.root), self.syncer() as syncer:
             if self.read_only:
                 raise files.read_only_error(self.root)
-            log = self._failure_log()
+            log = self.recorded_failures()
             log.forget([each for each in failures if not scattered.is_nearby(each)], syncer)
             nearby.forget([scattered.as_recorded(each) for each in failures if scattered.is_nearby(each)], syncer)
 
@@ -1155,8 +1183,9 @@ class ChunkCache:
         request = Request(selection)
         for points_of in self.nearby() if not stored.all() else ():
             flats, numbers = points_of.within(request)
-            held = points_of.held(flats)
-            stored[tuple(along[held] for along in numbers)] |= True
+            if len(flats):
+                held = points_of.held(flats)
+                stored[tuple(along[held] for along in numbers)] = True
         return stored
 
     def superseded_files(self) -> list[Path]:
@@ -1901,8 +1930,9 @@ def _checked_id(cache_id: Any) -> str:
         raise SpecError(
             f"cache_id must be a non-empty string, got {cache_id!r}; params_to_cache_id(params) makes one"
         )
-    unsafe = cache_id in (".", "..") or any(c in cache_id for c in "/\\\0") or len(cache_id.encode()) > 200
-    if unsafe:
+    size = len(cache_id.encode("utf-8", "surrogatepass"))
+    unsafe = cache_id in (".", "..") or any(c in cache_id for c in "/\\\0") or size > 200
+    if unsafe or any("\ud800" <= c <= "\udfff" for c in cache_id):
         raise SpecError(
             f"cache_id names a folder, so it cannot hold '/', be '..' or exceed 200 bytes, got {cache_id!r};"
             f" params_to_cache_id(params) makes one"

@@ -50,7 +50,7 @@ _FEWEST, _MOST_FILES = 16, 64
 """So many points lie in a file at least, and so many files are made of a design that needs no more."""
 
 
-# --- points ------------------------------------------------------------------------------------------------------
+# --- points -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +169,7 @@ class PointList:
         return list(zip(*(self.values[name] for name in sorted(self.order)), strict=True))
 
 
-# --- looking points up ---------------------------------------------------------------------------------------
+# --- looking points up --------------------------------------------------------------------------------------
 
 
 def _from_grid(cache: ChunkCache, points: PointList, *, decode: bool) -> tuple[dict[int, Any], int]:
@@ -186,7 +186,7 @@ def _from_grid(cache: ChunkCache, points: PointList, *, decode: bool) -> tuple[d
         asked = [request.asked[name] for name in points.order]
         keys = tuple(keys_of_values(along) for along in asked)
         selection = Selection(points.order, tuple(map(tuple, asked)), keys)
-        outputs = PointOutputs(selection, allow_pickle=cache.allow_pickle)
+        outputs = PointOutputs(selection)
         reading = cache.read_stored(selection, outputs if decode else None, request.wanted, grid_only=True)
         nbytes += reading.bytes_read
         there = request.wanted
@@ -215,7 +215,7 @@ def _from_points(cache: ChunkCache, points: PointList, *, decode: bool) -> tuple
         if decode:
             for block, ranks, size in nearby.read(flats[there]):
                 nbytes += size
-                outputs = block.outputs(allow_pickle=cache.allow_pickle)
+                outputs = block.outputs()
                 found |= zip(left[there[ranks]].tolist(), outputs, strict=True)
         else:
             held = nearby.held(flats[there], verify=True)
@@ -251,7 +251,7 @@ def stored_outputs(cache: ChunkCache, points: PointList, *, decode: bool = True)
     return found, nbytes + size
 
 
-# --- running them ----------------------------------------------------------------------------------------------
+# --- running them -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,8 +336,8 @@ class PointWriter(Writer):
         )
         if block.kind == "opaque":
             raise OutputError(
-                f"{name!r} was called with one point and returned a {type(output).__name__}, which is no output of"
-                f" that point: expected a list of one output, an array of shape {(*shape, ...)} or a dict of such"
+                f"{name!r} was called with one point and returned a {type(output).__name__}, which is no"
+                f" output of that point: expected a list of one output, an array of shape {(*shape, ...)} or a dict of such"
                 f" arrays. A function of single values is decorated with vectorize=True".replace("Ellipsis", "…")
             )
         return block
@@ -377,6 +377,11 @@ class PointCache:
         return self.cache.path
 
     @property
+    def read_only(self) -> bool:
+        """Whether nothing is to be stored."""
+        return self.cache.read_only
+
+    @property
     def store(self) -> ChunkStore:
         """The chunks of the points."""
         return self.cache.scattered_store()
@@ -391,7 +396,7 @@ class PointCache:
 
     def collector(self, selection: Selection, *, by_chunk: bool) -> PointOutputs:
         """Return what gathers outputs."""
-        return PointOutputs(selection, allow_pickle=self.cache.allow_pickle)
+        return PointOutputs(selection)
 
     def read(self, selection: Selection, collector: Any, wanted: npt.NDArray[np.bool_] | None = None) -> Reading:
         """Read what is stored; points without a place get one."""
@@ -415,6 +420,9 @@ class PointCache:
             size = _file_size(len(points))
             groups = Groups(points, np.asarray(_sizes(len(points), size), np.intp))
             layout = Layout(self.cache.version, (CASE,), {CASE: size}, {CASE: groups}, None, time.time_ns())
+            if self.read_only:
+                layout.add_to(store.folder.bins)
+                return 0.0
             return store.folder.commit_layout(layout, self.syncer())
 
     def read_back(
@@ -447,9 +455,9 @@ class PointCache:
             self.made = PointWriter(self.store, self.cache.writer(), self.cache.axis_order)
         return self.made
 
-    def failure_log(self) -> FailureLog:
+    def failure_log(self) -> FailureLog | None:
         """Return the records of points that failed."""
-        return FailureLog(self.cache.path / FOLDER, self.cache.version)
+        return None if self.read_only else FailureLog(self.cache.path / FOLDER, self.cache.version)
 
 
 def _file_size(points: int) -> int:
@@ -508,7 +516,7 @@ def run_cases(
     return done
 
 
-# --- results ---------------------------------------------------------------------------------------------------
+# --- results ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -517,7 +525,7 @@ class CaseDesign:
 
     cache: ChunkCache
     """Where they are stored."""
-    list: PointList
+    points: PointList
     """The points."""
     dims: tuple[str, ...] = field(default=(CASE,))
     """The only dimension."""
@@ -525,21 +533,21 @@ class CaseDesign:
     @property
     def shape(self) -> tuple[int, ...]:
         """Number of points."""
-        return (len(self.list),)
+        return (len(self.points),)
 
     @property
     def coords(self) -> dict[str, tuple[str, Sequence[Any]]]:
         """All axes run along the cases."""
-        return {name: (CASE, along) for name, along in self.list.values.items()}
+        return {name: (CASE, along) for name, along in self.points.values.items()}
 
     def taken(self, picks: Sequence[IntArray | None]) -> CaseDesign:
         """Return some of the points."""
         (chosen,) = picks
-        return self if chosen is None else replace(self, list=self.list.taken(chosen))
+        return self if chosen is None else replace(self, points=self.points.taken(chosen))
 
     def read(self) -> Read:
         """Read their outputs."""
-        found, nbytes = stored_outputs(self.cache, self.list)
+        found, nbytes = stored_outputs(self.cache, self.points)
         status = self._status(found)
         outputs = [found[number] for number in sorted(found)]
         name = name_of(self.cache)
@@ -548,32 +556,32 @@ class CaseDesign:
         variables = {
             key: Variable(key, spread(rows, lacking), 1)
             for key, rows in columns.items()
-            if key not in self.list.order
+            if key not in self.points.order
         }
         return Read(variables, status, nbytes)
 
     def status(self) -> npt.NDArray[np.int8]:
         """Return what became of each."""
-        return self._status(stored_outputs(self.cache, self.list, decode=False)[0])
+        return self._status(stored_outputs(self.cache, self.points, decode=False)[0])
 
     def _status(self, found: Mapping[int, Any]) -> npt.NDArray[np.int8]:
-        status = np.full(len(self.list), MISSING, np.int8)
+        status = np.full(len(self.points), MISSING, np.int8)
         status[sorted(found)] = STORED
-        if len(found) < len(self.list):
-            turn = sorted(self.list.order)
+        if len(found) < len(self.points):
+            turn = sorted(self.points.order)
             known = {
                 canonical_bytes(tuple(point[name] for name in turn))
                 for failure in self.cache.failures()
                 for point in failure.each()
             }
-            for number, key in enumerate(self.list.case_keys if known else ()):
+            for number, key in enumerate(self.points.case_keys if known else ()):
                 if status[number] == MISSING and key in known:
                     status[number] = FAILED
         return status
 
     def plan(self) -> Plan:
         """Return what a run would read and run."""
-        points = self.list.taken(self.list.once())
+        points = self.points.taken(self.points.once())
         found, _ = stored_outputs(self.cache, points, decode=False)
         selection = Selection((CASE,), (tuple(points.cases()),), (tuple(points.case_keys),))
         bins = self.cache.scattered_store().folder.bins.copied()
@@ -588,7 +596,7 @@ class CaseDesign:
         here = np.zeros(len(points), bool)
         here[sorted(found)] = True
         counts = [(int(here[cell.axes[0].source].sum()), cell.points) for cell in cells]
-        missing = np.array([points - stored for stored, points in counts], np.intp)
+        missing = np.array([count - stored for stored, count in counts], np.intp)
         states = np.array(
             [plans.STORED if s == p else plans.PARTIAL if s else plans.MISSING for s, p in counts], np.uint8
         )
@@ -598,8 +606,8 @@ class CaseDesign:
 
     def failures(self) -> Failures:
         """Return what failed of them, and is not stored since."""
-        asked = set(self.list.case_keys)
-        turn = sorted(self.list.order)
+        asked = set(self.points.case_keys)
+        turn = sorted(self.points.order)
         found = self.cache.failures()
         return found.only(
             lambda failure: any(canonical_bytes(tuple(p[name] for name in turn)) in asked for p in failure.each())
@@ -616,7 +624,7 @@ class CaseDesign:
         return self
 
 
-# --- samples -----------------------------------------------------------------------------------------------------
+# --- samples ------------------------------------------------------------------------------------------------
 
 
 def sampled(
@@ -644,7 +652,7 @@ def sampled(
         The declared values of each axis.
     given : mapping
         Axis name to a range ``(low, high)`` (whole numbers, both ends included, where both are ints), to a list
-        of values to choose from, or to the one value that all points have. Of other axes declared values are drawn.
+        of values to choose from, or to the one value that all points have. Of other axes declared values count.
     log : sequence of str, optional
         Ranges that are drawn on a logarithmic scale.
 
@@ -664,7 +672,8 @@ def sampled(
     >>> [round(x, 3) for x in points.values["x"]], points.values["n"]
     ([0.103, 0.915, 0.353], [5, 1, 6])
     """
-    if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 0:
+    number: Any = count
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
         raise SpecError(f"sample takes a number of points, got {count!r}")
     if method not in ("random", "sobol"):
         raise SpecError(f"method must be 'random' or 'sobol', got {method!r}")
@@ -684,7 +693,7 @@ def sampled(
 
 
 def _random(count: int, names: Sequence[str], seed: int) -> npt.NDArray[np.float64]:
-    """Return numbers in [0, 1): a stream for each axis, so that neither a longer sample nor an axis moves others."""
+    """Return numbers in [0, 1): a stream for each axis, moved by no longer sample and no other axis."""
     columns = [
         np.random.default_rng([seed, *name.encode()]).random(count)  # the name counts, not its place
         for name in names
@@ -740,9 +749,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _floats(low: float, high: float, log: bool, units: npt.NDArray[np.float64]) -> list[Any]:
+    drawn = low + units * (high - low)
     if log:
-        return np.exp(math.log(low) + units * (math.log(high) - math.log(low))).clip(low, high).tolist()
-    return (low + units * (high - low)).clip(low, high).tolist()
+        drawn = np.exp(math.log(low) + units * (math.log(high) - math.log(low)))
+    found: list[Any] = drawn.clip(low, high).tolist()
+    return found
 
 
 def _whole_numbers(low: int, high: int, log: bool, units: npt.NDArray[np.float64]) -> list[Any]:

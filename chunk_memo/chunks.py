@@ -154,7 +154,7 @@ class Naming:
         if self.chunk_hash_fn is None:
             return default
         name: Any = self.chunk_hash_fn(dict(self.params), key, version)
-        safe = isinstance(name, str) and 0 < len(name.encode()) <= 200 and name.isprintable()
+        safe = isinstance(name, str) and name.isprintable() and 0 < len(name.encode()) <= 200
         if not safe or name.startswith(".") or any(c in name for c in "/\\:"):
             raise SpecError(
                 f"chunk_hash_fn must return a file name (1 to 200 bytes, no '/', no leading '.'), got {name!r}"
@@ -279,12 +279,14 @@ class ChunkStore:
             The chunks, of the first generation.
         """
         return ChunkStore(
-            Folder(self.folder.path / name, self.folder.version),
+            Folder(self.folder.path / name, self.folder.version, read_only=self.folder.read_only),
             f"{self._cache_id}/{name}",
             Naming({}),
             allow_pickle=self.allow_pickle,
             title=self._writer.title,
             compression=self._writer.compression,
+            signer=self._signer,
+            max_bytes=self.max_bytes,
         )
 
     def __copy__(self) -> ChunkStore:
@@ -402,7 +404,7 @@ class ChunkStore:
         whole = self._whole
         if whole is not None and whole.bins is bins and whole.order == order:
             chosen = [np.asarray(along, np.intp) for along in numbers]
-            if all([bool((along < n).all()) for along, n in zip(chosen, whole.names.shape, strict=True)]):
+            if all(bool((along < n).all()) for along, n in zip(chosen, whole.names.shape, strict=True)):
                 where = np.ix_(*chosen)
                 identities = whole.identities[where]
                 return whole.names[where].reshape(-1).tolist(), identities.reshape(-1, identities.shape[-1])
@@ -508,10 +510,24 @@ class ChunkStore:
         if self._naming.path_fn is not None:
             version = self.folder.version
             path = self._naming.path_fn(dict(self._naming.params), self.key(ref), version, ref.name)
-            stem, suffix = os.path.splitext(os.fspath(self.folder.path / path))
+            stem, suffix = os.path.splitext(self._within(path))
             return (f"{stem}{self._mark}{suffix}",)
         first, second = self.folder.chunk_paths(ref.name, spread=self.spread)
         return f"{first}.h5", f"{second}.h5"
+
+    def _within(self, path: Any) -> str:
+        """Return where a user's function places a file: by a relative path no higher than the root."""
+        root = os.fspath(self.folder.path.parent)
+        text = os.path.normpath(self.folder.path / path) if isinstance(path, str | os.PathLike) else "\0"
+        inside = text.startswith(os.path.join(root, "")) and os.path.dirname(text) != root
+        chosen = isinstance(path, str | os.PathLike) and os.path.isabs(path) and ".." not in Path(path).parts
+        lone = any("\ud800" <= character <= "\udfff" for character in text)
+        if lone or "\0" in text or not (inside or chosen) or os.path.basename(text) == "metadata.json":
+            raise SpecError(
+                f"path_fn must return an absolute path, or one relative to the cache's folder that stays inside"
+                f" the root '{root}', got {path!r}"
+            )
+        return text
 
     def parts_folders(self, ref: ChunkRef) -> tuple[str, ...]:
         """Return where parts may lie, best first.
@@ -591,7 +607,14 @@ class ChunkStore:
         SpecError
             Where it is larger than ``max_chunk_bytes``.
         """
-        return chunkfile.load(path, max_bytes=self.max_bytes)
+        chunk = chunkfile.load(path, max_bytes=self.max_bytes)
+        try:
+            check_manifest(chunk)
+        except ChunkFormatError as error:
+            chunk.close()
+            error.seen = chunk.file_id
+            raise
+        return chunk
 
     def _open(self, path: str, ref: ChunkRef) -> chunkfile.Chunk | None:
         """Open a file that should hold points of a chunk; None where it cannot be believed."""
@@ -648,7 +671,6 @@ class ChunkStore:
         try:
             chunkfile.verify(path, max_bytes=self.max_bytes)
             with self.opened(path) as chunk:
-                check_manifest(chunk)
                 if decoded and chunk.identity == ref.identity:
                     self._decode(ref, chunk)
                 return chunk.identity == ref.identity

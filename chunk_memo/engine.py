@@ -123,6 +123,12 @@ class Diagnostics:
     nondeterministic_chunks: int = 0
     """Number of chunks that another process had stored meanwhile, with other outputs."""
 
+    def _repr_html_(self) -> str:
+        """Return points, chunks, seconds and bytes, for a notebook."""
+        from chunk_memo.display.notebook import html_of_diagnostics
+
+        return html_of_diagnostics(self)
+
 
 class _CacheWriter(TaskWriter, Protocol):
     """What checks and stores outputs of a cache."""

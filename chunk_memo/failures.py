@@ -545,15 +545,10 @@ class Failures(Sequence[Failure]):
         return [f"… and {left} more; to_dicts() and to_frame() give all"] if left > 0 else []
 
     def _repr_html_(self) -> str:
-        """Return the table for a notebook, in its own colours."""
-        if not self._failures:
-            return "<p>no failures</p>"
-        import html
+        """Return the table, for a notebook."""
+        from chunk_memo.display.notebook import html_of_failures
 
-        head = "".join(f'<th style="text-align: left">{html.escape(name)}</th>' for name in _COLUMNS)
-        body = "".join(map(_html_row, self._failures[:_MOST_SHOWN]))
-        more = "".join(f"<p>{html.escape(line)}</p>" for line in self._more())
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        return html_of_failures(self)
 
 
 _EMPTY = Failure("", (), (), None, False, "", "", "", "", "", 0, 0.0)
@@ -619,18 +614,6 @@ def _total(names: Sequence[str], sizes: Mapping[str, int]) -> int:
 
 def _cut(text: str, size: int) -> str:
     return text.ljust(size) if len(text) <= size else f"{text[: size - 1]}…"
-
-
-def _html_row(failure: Failure) -> str:
-    import html
-
-    cells = _row(failure)
-    said = html.escape(cells["message"]) or html.escape(failure.error_type)
-    trace = html.escape(failure.traceback)
-    cells = {name: html.escape(text) for name, text in cells.items()}
-    cells["message"] = f"<details><summary>{said}</summary><pre>{trace}</pre></details>"
-    inner = "".join(f'<td style="text-align: left; vertical-align: top">{cells[name]}</td>' for name in _COLUMNS)
-    return f"<tr>{inner}</tr>"
 
 
 # --- the end of a run ----------------------------------------------------------------------------------------

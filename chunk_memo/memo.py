@@ -178,6 +178,12 @@ class ChunkMemo:
         axes = ", ".join(f"{name}: {len(axis)}" for name, axis in self._axes.items())
         return f"ChunkMemo('{self.root}', {axes or 'no axes'})"
 
+    def _repr_html_(self) -> str:
+        """Return the root and the axes, for a notebook."""
+        from chunk_memo.display.notebook import html_of_memo
+
+        return html_of_memo(self)
+
     def _grid(self, order: Sequence[str]) -> Grid:
         order = tuple(order) or tuple(sorted(self._axes))
         if sorted(order) != sorted(self._axes):

@@ -951,7 +951,7 @@ class Collector:
         """
         if len(shares) == 1 and self._add_alike(*shares[0], block):
             return
-        if block.kind != "opaque" and any([rows is not None for _, _, _, rows in shares]):
+        if block.kind != "opaque" and any(rows is not None for _, _, _, rows in shares):
             block = block.by_rows()
         for rank, cell, points, rows in shares if block.kind != "opaque" else shares[:1]:
             self.add(rank, cell, block if rows is None else block.taken(rows), points)

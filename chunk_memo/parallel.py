@@ -199,7 +199,7 @@ def named_points(items: Iterable[Any], order: Sequence[str]) -> Iterator[tuple[A
     Parameters
     ----------
     items : iterable
-        Points: each a mapping of axis name to value, a tuple or list in axis order, or the value of the only axis.
+        Points: each a mapping of axis name to value, a tuple or list in axis order, or that of the only axis.
     order : sequence of str
         Names of the axes.
 
@@ -322,12 +322,10 @@ class PointOutputs(Collector):
     ----------
     selection : Selection
         The request.
-    allow_pickle : bool, default False
-        Whether pickles may be loaded.
     """
 
-    def __init__(self, selection: Selection, *, allow_pickle: bool = False) -> None:
-        super().__init__(selection, allow_pickle=allow_pickle, by_chunk=True)
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(selection, by_chunk=True)
         self.of_point: dict[int, tuple[int, Any]] = {}
         """Position in the request to the cell's rank and the output."""
 

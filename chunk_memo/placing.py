@@ -194,7 +194,7 @@ def _pieces(array: _Array, axis: int, size: int) -> _Array:
 
 def _assign(out: _Array, wanted: Sequence[Index], values: _Array) -> None:
     """Write a box of values to the product of positions along each axis."""
-    if all([type(index) is slice for index in wanted]):
+    if all(type(index) is slice for index in wanted):
         out[tuple(wanted)] = values
         return
     lengths = out.shape

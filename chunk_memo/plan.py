@@ -136,6 +136,12 @@ class Plan:
             f" {self.missing_chunks} missing{failed})"
         )
 
+    def _repr_html_(self) -> str:
+        """Return the totals, the reasons, what it will take, and a map, for a notebook."""
+        from chunk_memo.display.notebook import html_of_plan
+
+        return html_of_plan(self)
+
     def __str__(self) -> str:
         """Return the totals, the reasons, and what it will take."""
         lines = [repr(self)]

@@ -1,6 +1,6 @@
 """Labelled results: what is stored of a sweep, by the names and values of its axes, read when it is looked at.
 
-A :class:`SweepResult` holds no outputs. It knows what was asked for, and reads chunk files each time that somebody
+A :class:`SweepResult` holds no outputs. It knows what was asked for, and reads chunk files each time somebody
 looks: so it opens a cache of any size at once, shows a sweep that is still running as it stands, and a selection
 reads the chunks that it touches and no others. What the function returned becomes *variables*: one array, one
 for each entry of its dicts, or one for each column of its DataFrames, all over the same dimensions.
@@ -77,7 +77,7 @@ class _Absent:
 _ABSENT = _Absent()
 
 
-# --- variables -----------------------------------------------------------------------------------------------
+# --- variables ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,7 +202,7 @@ def _numbers(values: Sequence[Any]) -> Array | None:
     return array
 
 
-# --- designs: which points, and how they are read --------------------------------------------------------------
+# --- designs: which points, and how they are read -----------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -322,7 +322,7 @@ class GridDesign:
         status = np.full(self.selection.shape, STORED, np.int8)
         if not missing:
             return status
-        never, failed = Ledger(self.cache.failure_log(), self.selection).sift(missing, "never")
+        never, failed = Ledger(self.cache.recorded_failures(), self.selection).sift(missing, "never")
         for rank, cell, points in never:
             _put(status, cell, points, MISSING)
             if fail is not None:
@@ -525,15 +525,15 @@ def _plain_mask(mask: Array) -> Array:
     return found
 
 
-# --- the result ------------------------------------------------------------------------------------------------
+# --- the result ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class SweepResult:
     """Labelled results of a sweep, read from its cache when they are looked at.
 
-    What ``foo.sweep(…)`` returns, and ``cache.result()`` of a cache that was opened. Nothing is held in memory, so
-    that a result shows what is stored at the moment.
+    What ``foo.sweep(…)`` returns, and ``cache.result()`` of a cache that was opened. Nothing is held in memory,
+    so that a result shows what is stored at the moment.
 
     Examples
     --------
@@ -778,7 +778,7 @@ class SweepResult:
         read = self.read()
         found = {name: self._shaped(variable) for name, variable in read.variables.items()}
         if not found:
-            return np.ma.masked_all(self.shape)
+            return np.ma.MaskedArray(np.full(self.shape, np.nan), np.ones(self.shape, bool))
         return found[self.name] if list(found) == [self.name] else found
 
     def _shaped(self, variable: Variable) -> Array:
@@ -933,7 +933,7 @@ class SweepResult:
         return plots.plot_coverage(self, ax=ax)
 
 
-# --- labels to positions ---------------------------------------------------------------------------------------
+# --- labels to positions ------------------------------------------------------------------------------------
 
 
 def _positions(name: str, index: Any, length: int) -> tuple[IntArray, bool]:

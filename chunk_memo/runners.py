@@ -364,7 +364,8 @@ def _watchers(settings: Any, observers: Iterable[Observer]) -> list[Observer]:
     """Return who watches a run: the user's observers, a heartbeat, and a bar unless ``verbose=0``."""
     from chunk_memo.display.heartbeat import Heartbeat
 
-    watchers: list[Observer] = [*observers, Heartbeat()]
+    silent = getattr(settings, "read_only", False)  # a heartbeat lies in the cache's folder
+    watchers: list[Observer] = [*observers] if silent else [*observers, Heartbeat()]
     if getattr(settings, "verbose", 0):
         from chunk_memo.display.progress import ProgressBar
 

@@ -1,8 +1,8 @@
 """Points that form no grid: kept together, a thousand to a file, and found by every request.
 
 A chunk is a product of bins, so ten thousand random points would be ten thousand chunks of one point each. They
-lie in a folder of their own inside the cache's, as the chunks of a grid of one axis, whose values are whole points
-(tuples of the values of all axes, sorted by name)::
+lie in a folder of their own inside the cache's, as the chunks of a grid of one axis, whose values are whole
+points (tuples of the values of all axes, sorted by name)::
 
     <root>/<cache_id>/points/layouts/…   which points lie together
     <root>/<cache_id>/points/chunks/…    their outputs
@@ -92,7 +92,7 @@ class _Index:
         self.ids: list[IntArray] = [np.zeros(0, np.intp) for _ in range(axes)]
 
     def take_in(self, bins: AxisBins) -> None:
-        """Number the values of points that came since the last time."""
+        """Give numbers to the values of points that came since the last time."""
         known = len(self.ids[0]) if self.ids else 0
         fresh = bins.values[known:]
         for axis in range(self._axes):
@@ -299,7 +299,7 @@ class Nearby:
                 if here:
                     left[here] = False
                     rows = np.array([row[int(places[n])] for n in here], np.intp)
-                    block = part.block.by_rows(allow_pickle=self.store.allow_pickle)
+                    block = part.block.by_rows()
                     yield block.taken(rows), ranks[here], part.nbytes
             return
 
@@ -349,7 +349,7 @@ class Nearby:
                 continue
             if learn is not None and self.layer.own:
                 learn(block)
-            whole = block.by_rows(allow_pickle=self.store.allow_pickle)
+            whole = block.by_rows()
             _hand_out(home, [along[rows] for along in own], whole.taken(rows), collector)
             wanted[tuple(along[rows] for along in own)] = False
         return nbytes

@@ -76,7 +76,7 @@ class Store:
     db_path : path-like, default "./entropic.json"
         The index: one SQLite file, whatever its suffix, or the URL of a PostgreSQL database. Where a JSON index
         of TinyDB lies under that name, its records are taken over, it stays as it is, and the SQLite file lies
-        beside it as ``<db_path>.sqlite``. (The default is the older package's, whose users find their runs.)
+        beside it as ``<db_path>.sqlite``. The default is the older package's, whose users find their runs.
     file_suffix : str, default ".h5"
         Suffix of result files; one that a writer such as ``np.save`` adds takes its place.
     index : IndexBackend, optional
@@ -132,6 +132,12 @@ class Store:
         """Return what made it."""
         return f"Store({str(self.results_dir)!r}, index={self.index!r})"
 
+    def _repr_html_(self) -> str:
+        """Return what it holds, for a notebook."""
+        from chunk_memo.display.notebook import html_of_store
+
+        return html_of_store(self)
+
     # --- the document's methods --------------------------------------------------------------------------------
 
     def run_or_retrieve(self, params: Mapping[str, Any], runner: Runner, **metadata: Any) -> RunRecord:
@@ -177,8 +183,12 @@ class Store:
 
         Parameters
         ----------
-        params, runner, **metadata
+        params : mapping
+            The run's params.
+        runner : callable
             As for :meth:`run_or_retrieve`.
+        **metadata : object
+            Kept with the record.
 
         Returns
         -------
@@ -312,9 +322,9 @@ class Store:
         **metadata : object
             Kept with new records.
 
-        Yields
-        ------
-        RunRecord
+        Returns
+        -------
+        iterator of RunRecord
             One for each of `params_iter`. Equal params are run once. Where a run fails, those that are under way
             are finished and kept, and its error is raised when it is its turn.
         """
@@ -346,13 +356,19 @@ class Store:
         ----------
         function : callable
             Called in this process with each record; it may read the result.
-        params_iter, runner, map_fn, map_fn_kwargs, **metadata
+        params_iter : iterable of mapping
+            The params of each run.
+        runner : callable
+            As for :meth:`run_or_retrieve`.
+        map_fn, map_fn_kwargs : object, optional
             As for :meth:`sweep`.
+        **metadata : object
+            Kept with new records.
 
-        Yields
-        ------
-        object
-            What `function` returned.
+        Returns
+        -------
+        iterator
+            What `function` returned for each.
 
         Examples
         --------
@@ -476,8 +492,7 @@ class Store:
 
     def _here(self, record: RunRecord) -> RunRecord:
         """Return a record with its path as it is on this machine."""
-        path = Path(record.result_path)
-        return record if path.is_absolute() else replace(record, result_path=self.results_dir / path)
+        return record.located(self.results_dir)
 
     def _is_damaged(self, record: RunRecord) -> bool:
         try:

@@ -123,7 +123,7 @@ class SweepFunction(Protocol[Returned]):
         seed : int, default 0
             The seed: the same one draws the same points, and more of them begin with those.
         method : {"random", "sobol"}, default "random"
-            Independent points, or a scrambled Sobol sequence, which covers the ranges more evenly and needs SciPy.
+            Independent points, or a scrambled Sobol sequence, which covers ranges more evenly and needs SciPy.
         log : sequence of str, optional
             Axes whose range is drawn on a logarithmic scale.
         **kwargs : object

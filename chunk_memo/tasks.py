@@ -286,7 +286,7 @@ def _whole(order: tuple[str, ...], ref: ChunkRef, member: _Member, groups: Seque
     cell_points: IntArray | None = None
     if math.prod(map(len, values)) < ref.points:
         points = _flat([group.places for group in along], ref.sizes)
-    if any([group.ranks is not None for group in along]):
+    if any(group.ranks is not None for group in along):
         ranks = [np.arange(len(g.values)) if g.ranks is None else g.ranks for g in along]
         cell_points = _flat(ranks, cell.shape)
     return Task(ref, order, values, points, (Share(member.rank, cell, cell_points, None),))

@@ -56,7 +56,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("doctor", "merging", "runwork"),
     ("runqueue",),
     ("cache", "store"),
-    ("protocol", "upkeep", "work"),
+    ("discovery", "protocol", "upkeep", "work"),
     ("maps.base",),
     ("maps",),
     ("queueing",),

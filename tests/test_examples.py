@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from collections.abc import Callable
@@ -52,6 +53,22 @@ def test_the_quick_start_repeats_its_story(tmp_path: Path, run_program: Callable
     program = copy_of("quickstart.py", tmp_path)
     first, second = (re.sub(r" +\d+ ms$", "", run_program(program), flags=re.M) for _ in range(2))
     assert first == second
+
+
+def test_the_store_tells_the_truth(tmp_path: Path, run_program: Callable[[Path], str]) -> None:
+    """The second sweep runs nothing, halving the step divides RK4's drift by far more than Euler's."""
+    printed = run_program(copy_of("store.py", tmp_path))
+    assert [("first sweep", "18", "18"), ("same sweep", "18", "0")] == re.findall(
+        r"^(first sweep|same sweep) +(\d+) runs, +(\d+) of them new", printed, re.M
+    )
+    assert "rk4 with steps below 0.1: 6 runs, which differ in ('beta', 'solver')" in printed
+    rows = re.findall(r"^(0\.\d+) +(\S+) +(\S+)$", printed, re.M)
+    assert ["0.1", "0.05", "0.025"] == [step for step, _, _ in rows]
+    euler, rk4 = ([float(row[column]) for row in rows] for column in (1, 2))
+    assert all(one / other > 10 for one, other in itertools.pairwise(rk4))
+    assert all(2 < one / other < 4 for one, other in itertools.pairwise(euler))
+    assert "registered, and found: another program" in printed
+    assert "a run's record: .npy file" in printed
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,12 @@ def left(store: Store) -> list[str]:
     return sorted(path.relative_to(store.results_dir).as_posix() for path in store.results_dir.rglob("*"))
 
 
+def saved(path: Path) -> str:
+    """Save an array, by a writer that adds its suffix; return the name."""
+    np.save(path, [1])
+    return f"{path}.npy"
+
+
 # --- whole or absent -------------------------------------------------------------------------------------------
 
 
@@ -136,7 +142,7 @@ def test_an_index_that_fails_loses_no_work(tmp_path: Path) -> None:
         (lambda path: (path.parent / "own_name").write_text("x"), ".h5", []),
         (lambda path: shutil.make_archive(str(path), "zip", path.parent.parent / "leases"), ".zip", []),
         (
-            lambda path: (path.write_text("x"), path.with_suffix(".log").write_text("l"), np.save(path, [1])),
+            lambda path: [path.write_text("x"), path.with_suffix(".log").write_text("l"), saved(path)],
             ".h5",
             [".h5.npy", ".log"],
         ),
@@ -576,7 +582,7 @@ def fails_at_two(params: dict[str, Any], result_path: Path) -> None:
 def test_a_failing_run_of_a_sweep(store: Store, map_fn: Any) -> None:
     """The records before it come first, then its error; what was made is kept, no claim is left."""
     made = store.sweep(({"n": n} for n in range(50)), fails_at_two, map_fn=map_fn)
-    got = []
+    got: list[int] = []
     with pytest.raises(ValueError, match="two is bad") as caught:
         got.extend(record.params["n"] for record in made)
     assert "fails_at_two' made run" in caught.value.__notes__[0]
@@ -663,7 +669,7 @@ def test_bad_maps(store: Store) -> None:
     with pytest.raises(SpecError, match="map_fn_kwargs"):
         store.sweep([{"n": 1}], note, map_fn_kwargs={"workers": 2})
     with pytest.raises(SpecError, match="pass \\[params\\]"):
-        store.sweep({"n": 1}, note)  # type: ignore[arg-type]
+        store.sweep({"n": 1}, note)  # type: ignore[dict-item]
 
 
 def test_a_memory_index_and_processes(tmp_path: Path) -> None:

@@ -92,7 +92,9 @@ store.run_or_retrieve({"n": 1_000_000}, runner)
 named = {run.result_path.name for run in store.list()}
 there = {path.name for path in store.results_dir.iterdir()}
 assert named <= there
-assert ".runs" not in there, "remains of killed runs"
+scraps = [path.name for path in (store.results_dir / ".runs").glob("*")]
+assert scraps in ([], ["leases"]), "remains of killed runs"  # of a claim, scraps of some bytes may last an hour
+there.discard(".runs")
 assert store.verify() == []
 print(json.dumps({"records": found - 5, "files without a record": len(there - named)}))
 """

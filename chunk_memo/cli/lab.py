@@ -47,7 +47,7 @@ def analyze(file: Path, as_json: bool, save_to: Path | None) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=1))
     else:
-        click.echo("\n".join(_analysis_lines(found)))
+        common.echo_lines(_analysis_lines(found))
     if not found["total_events"]:
         raise click.ClickException(
             f"'{file}' holds no events; expected the file …_structured.jsonl of an experiment"
@@ -103,7 +103,7 @@ def ls(folder: Path, name: str | None, as_json: bool, save_to: Path | None) -> N
         click.echo(json.dumps(rows, indent=1))
         return
     cells = [(i.path.name, str(i.iteration), i.timestamp[:19], size_text(i.nbytes)) for i in infos]
-    click.echo("\n".join(table_lines(("file", "iteration", "saved at (UTC)", "size"), cells, left=(0, 2))))
+    common.echo_lines(table_lines(("file", "iteration", "saved at (UTC)", "size"), cells, left=(0, 2)))
 
 
 @checkpoints.command()
@@ -124,8 +124,9 @@ def verify(folder: Path, name: str | None, as_json: bool, save_to: Path | None) 
     if as_json:
         click.echo(json.dumps(rows, indent=1))
     else:
-        for file, error in checked.items():
-            click.echo(f"{file}  {'intact' if error is None else f'DAMAGED: {error}'}")
+        common.echo_lines(
+            f"{file}  {'intact' if error is None else f'DAMAGED: {error}'}" for file, error in checked.items()
+        )
         damaged = sum(error is not None for error in checked.values())
         click.echo(f"{len(checked)} checkpoints, {damaged} damaged")
     if any(checked.values()):
@@ -155,8 +156,7 @@ def backup(folder: Path, target: Path, name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1))
     else:
-        for row in rows:
-            click.echo(f"{row['file']}  {row['copy'] or 'NOT COPIED: ' + row['error']}")
+        common.echo_lines(f"{row['file']}  {row['copy'] or 'NOT COPIED: ' + row['error']}" for row in rows)
     if any(row["error"] for row in rows):
         raise click.exceptions.Exit(1)
 

@@ -292,7 +292,7 @@ def are_copies(arrays: Mapping[str, np.ndarray]) -> bool:
     >>> are_copies(encode_array(np.arange(3)).arrays), are_copies(encode_array(np.zeros(100_000)).arrays)
     (True, False)
     """
-    return all([array.nbytes <= _COPIED for array in arrays.values()])
+    return all(array.nbytes <= _COPIED for array in arrays.values())
 
 
 def decode_array(tree: Any, arrays: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -33,7 +33,6 @@ from chunk_memo.runparams import (
     canonical_json,
     conditions,
     exact_json,
-    from_json,
     matches,
     plain_params,
     significant,
@@ -48,6 +47,7 @@ _PATIENCE: Final = 60.0
 """Seconds for which a statement waits for others that write."""
 _MOST_TEXT: Final = 64
 _MOST_NAME: Final = 200
+_TWELVE_DIGITS: Final = 10**11
 _MOST_VALUES: Final = 400
 """Databases take only so many values in one statement."""
 _FEW: Final = 1000
@@ -99,6 +99,21 @@ class RunIndex(ABC):
         ----------
         records : iterable of RunRecord
             The records.
+        """
+
+    @abstractmethod
+    def delete_by_hash(self, params_hash: str) -> bool:
+        """Forget all records of a hash.
+
+        Parameters
+        ----------
+        params_hash : str
+            16 hex characters.
+
+        Returns
+        -------
+        bool
+            Whether there was any.
         """
 
     @abstractmethod
@@ -399,9 +414,10 @@ class _SqlIndex(RunIndex):
             Oldest first.
         """
         rows = self._read(lambda session: self._narrowed(session, asked))
-        if not asked:
+        inexact = [each for each in asked if not _is_exact(each)]
+        if not inexact:
             return [_record(row) for row in rows]
-        return [_record(row) for row in rows if matches(json.loads(row[2]), asked)]
+        return [_record(row) for row in rows if matches(json.loads(row[2]), inexact)]
 
     def _narrowed(self, session: _Session, asked: Sequence[Condition]) -> Sequence[Sequence[Any]]:
         """Return the rows of all runs that meet a filter, and maybe of some others."""
@@ -524,7 +540,7 @@ class _SqlIndex(RunIndex):
 def _record(row: Sequence[Any]) -> RunRecord:
     _, params_hash, params, path, created_at, metadata, size, modified, digest = row
     mark = None if digest is None else FileMark(size, modified, digest)
-    return RunRecord(from_json(params), Path(path), params_hash, created_at, from_json(metadata), mark)
+    return RunRecord.from_texts(params, path, params_hash, created_at, metadata, mark)
 
 
 def _row(record: RunRecord) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -575,6 +591,16 @@ def _key(value: Any) -> tuple[float | None, str | None]:
     if isinstance(value, str):
         return None, "s" + value[:_MOST_TEXT].replace("\0", "\x01")
     return None, "j" + hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def _is_exact(condition: Condition) -> bool:
+    """Tell whether the index finds what is equal, and nothing more."""
+    value = condition.value
+    if condition.op != "==" or len(condition.path) > 1:
+        return False
+    if isinstance(value, str):
+        return len(value) <= _MOST_TEXT and "\0" not in value and "\x01" not in value
+    return not isinstance(value, int | float) or abs(value) < _TWELVE_DIGITS
 
 
 def _clause(condition: Condition, at: int, values: dict[str, Any]) -> str:

@@ -113,6 +113,28 @@ class RunHistory:
             _Row(name, event.chunk_hash, outcome, event.points, seconds, nbytes, worker, when, error)
         )
 
+    def plot_timeline(self, *, ax: Any = None) -> Any:
+        """Draw what each worker was at, a bar for each chunk.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on.
+
+        Raises
+        ------
+        ImportError
+            Where matplotlib is not installed.
+        """
+        from chunk_memo.display.plots import plot_timeline
+
+        return plot_timeline(self, ax=ax)
+
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self._rows)

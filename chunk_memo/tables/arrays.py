@@ -1,11 +1,12 @@
-"""Results as xarray Datasets: labelled, lazy, in Dask's blocks where asked for; and caches that xarray opens itself.
+"""Results as xarray Datasets: labelled, lazy, in Dask's blocks where asked for; and caches that it opens itself.
 
 A lazy variable is an array that reads points when it is indexed (:class:`StoredArray`), the same for
 ``to_xarray``, for Dask and for ``xarray.open_dataset(folder, engine="chunk_memo")``. Its dtype has to be known
 before anything is read, so it is learned from one stored file; where others turn out to hold something that does
 not fit it, the read says so. Small results are read at once, and have the dtype of all their values.
 
-What lacks is NaN or NaT (of texts, xarray makes None a NaN), and the coordinate ``status`` tells it from a NaN that the function returned.
+What lacks is NaN or NaT (of texts, xarray makes None a NaN), and the coordinate ``status`` tells it from a NaN
+that the function returned.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chunk_memo.errors import CacheNotFoundError, OutputError, SpecError
-from chunk_memo.results import STATUS, STORED, SweepResult, filled, forms_of, variables_of
+from chunk_memo.results import STATUS, STORED, SweepResult, filled, forms_of, spread, variables_of
 from chunk_memo.tables.needs import needed
 
 needed("xarray", "frames")
@@ -115,7 +116,7 @@ def _dataset(result: SweepResult, variables: Mapping[str, Any], states: Any) -> 
             states,
             {"flag_values": list(range(len(STATUS))), "flag_meanings": " ".join(STATUS)},
         )
-    data = {name: xr.Variable(*each, _attributes(metadata, name)) for name, each in named.items()}
+    data = {name: xr.Variable(each[0], each[1], _attributes(metadata, name)) for name, each in named.items()}
     return xr.Dataset(data, coords, _params(result))
 
 
@@ -194,7 +195,7 @@ def _names(
     return (*result.dims, *own)
 
 
-# --- lazy ------------------------------------------------------------------------------------------------------
+# --- lazy ---------------------------------------------------------------------------------------------------
 
 
 def _bytes_of(sample: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], points: int) -> int:
@@ -257,7 +258,7 @@ def _in_blocks(made: xr.Dataset, result: SweepResult, chunks: Any) -> xr.Dataset
 
 
 def _auto(made: xr.Dataset, result: SweepResult) -> dict[str, int]:
-    """Return blocks of whole chunks of some 64 MB, growing along the last axes first, as files are read in a row."""
+    """Return blocks of whole chunks of some 64 MB, growing along the last axes first."""
     blocks = dict(zip(result.dims, _preferred(result), strict=True))
     sizes = [
         (_OBJECT if v.dtype.hasobject else v.dtype.itemsize)
@@ -324,17 +325,17 @@ class StoredArray(BackendArray):
             return np.zeros((*part.shape, *trailing), self.dtype)
         read = part.read()
         if not read.variables:  # nothing of it is stored
-            return self._promised(filled(np.ma.masked_all((*part.shape, *trailing), self.dtype)))
+            return self._promised(filled(spread(np.zeros((0, *trailing), self.dtype), np.ones(part.shape, bool))))
         if self.name not in read.variables:
             raise OutputError(
-                f"some stored outputs of {part.name!r} have no {self.name!r}, but {list(read.variables)}; read them"
-                f" at once, by to_xarray(lazy=False)"
+                f"some stored outputs of {part.name!r} have no {self.name!r}, but {list(read.variables)}; read"
+                f" them at once, by to_xarray(lazy=False)"
             )
         variable = read.variables[self.name]
         if variable.trailing != trailing:
             raise OutputError(
-                f"some outputs of {self.name!r} have the shape {variable.trailing}, others {trailing}; select those"
-                f" of one shape"
+                f"some outputs of {self.name!r} have the shape {variable.trailing}, others {trailing}; select"
+                f" those of one shape"
             )
         return self._promised(filled(variable.values).reshape((*part.shape, *trailing)))
 
@@ -363,7 +364,7 @@ def _same(values: Array, cast: Array) -> bool:
         return False
 
 
-# --- xarray.open_dataset ---------------------------------------------------------------------------------------
+# --- xarray.open_dataset ------------------------------------------------------------------------------------
 
 
 class ChunkMemoBackend(BackendEntrypoint):

@@ -236,12 +236,14 @@ class _Work:
             self.converted += [path for path, _, _ in ready]
             return
         failed: dict[str, Exception] = {}
+        came = {name for _, table, _ in ready for name in table.column_names}
+        usual = [name for name in PARTITION_COLUMNS if name in came]
 
         def change(update: Update) -> None:
             failed.clear()
             for path, table, sources in ready:
                 try:
-                    update.add(table, usual=PARTITION_COLUMNS, widen=True, group=path, sources=sources)
+                    update.add(table, usual=usual, widen=True, group=path, sources=sources)
                 except (ChunkMemoError, ValueError) as error:
                     failed[path] = error
 
@@ -482,7 +484,11 @@ def _config_in(folder: Path) -> dict[str, Any]:
     return {str(name): value for name, value in held.items()}
 
 
-if __name__ == "__main__":
+def _main() -> None:
     from chunk_memo.cli import main
 
     main(["convert", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    _main()

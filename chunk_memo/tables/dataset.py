@@ -477,7 +477,7 @@ class Dataset:
         partition_by : sequence of str, optional
             The partition columns, outermost first; those that the dataset has by default.
         usual : sequence of str
-            The partition columns of a new dataset, where `partition_by` is left out: those that occur.
+            The partition columns of a new dataset, where `partition_by` is left out.
 
         Returns
         -------
@@ -720,9 +720,8 @@ def fitted(
     _check_names(table.column_names, contents.schema)
     chosen = contents.partition_by
     if chosen is None:
-        usually = (name for name in usual if name in table.column_names)
-        chosen = tuple(usually if partition_by is None else partition_by)
-        absent = [name for name in chosen if name not in table.column_names]
+        chosen = tuple(usual if partition_by is None else partition_by)
+        absent = [name for name in partition_by or () if name not in table.column_names]
         if absent:
             raise TableError(
                 f"partition column {absent[0]!r} is not among the columns {table.column_names}; name others in"
@@ -738,12 +737,12 @@ def fitted(
     for name in table.column_names:
         wanted = types.get(name)
         column = _plain_type(table.column(name))
-        if widen and wanted is not None and name not in chosen:
+        if widen and wanted is not None:
             column, wanted = _widened(column, wanted)
         made[name] = column = _fitting(name, column, wanted)
         types[name] = column.type if wanted is None or pa.types.is_null(wanted) else wanted
     for name in chosen:
-        duckdb_type(name, types[name])
+        duckdb_type(name, types.setdefault(name, pa.null()))
         made.setdefault(name, pa.nulls(table.num_rows, types[name]))
     contents.partition_by, contents.schema = chosen, pa.schema(list(types.items()))
     return pa.table(made)
@@ -794,7 +793,8 @@ def _file_of(folder: str, rows: Any) -> tuple[str, Any]:
     """Return the path and the bytes of a file; the name tells the bytes, so that the same rows are one file."""
     sink = pa.BufferOutputStream()
     named = [each.name for each in rows.schema if not pa.types.is_null(each.type)]
-    pq.write_table(rows.select(named), sink)
+    # A row of which all stands in the path is a row, and a Parquet file needs a column.
+    pq.write_table(rows.select(named) if named else pa.table({"_row": pa.nulls(rows.num_rows, pa.int8())}), sink)
     data = sink.getvalue()
     name = f"{xxh3_128_hexdigest(data)}.parquet"
     return f"{folder}/{name}" if folder else name, data

@@ -275,7 +275,7 @@ def sources_of(
     for entry in entries:
         described = entry["metadata"]["metadata"]
         function = described.get("function") or {}
-        name = function.get("name")
+        name = str(function.get("name") or "").rpartition("<locals>.")[2] or None
         cache = ChunkCache.load_from_cache(root, entry["cache_id"], **options)
         key = (name, canonical_bytes(cache.params)) if name else (None, entry["cache_id"])
         at = int(function.get("recorded_at") or 0)

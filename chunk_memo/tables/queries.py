@@ -321,9 +321,13 @@ def _query_of(base: Path, view: str, where: Where) -> tuple[str, list[Any]]:
         return f"SELECT * FROM {view} WHERE {condition}", values
     condition, values = where_clause(where, contents.schema.names)
     exact = {"==": lambda value: [value], "in": list}
-    wanted = {c.key: exact[c.op](c.value) for c in conditions(where) if c.op in exact}
+    wanted = {c.key: exact[c.op](c.value) for c in conditions(where) if c.op in exact and _is_plain(c.value)}
     source = dataset.sql(contents, contents.files_of(wanted))
     return f"SELECT * FROM ({source}) WHERE {condition}", values
+
+
+def _is_plain(value: Any) -> bool:
+    return not any(isinstance(each, dict) for each in (value if isinstance(value, list) else [value]))
 
 
 def _is_whole_query(where: str) -> bool:

@@ -2,8 +2,8 @@
 
 ``<base_out>/rollups`` has a row for each ``grid_id``: how many seeds there are, and of each number of theirs the
 mean, the standard deviation (of the sample), the smallest and the largest. A row is made anew when the files of
-its seeds have changed. The Snakemake workflow beside this module calls the same functions, one job for each folder
-of CSV files.
+its seeds have changed. The Snakemake workflow beside this module calls the same functions, one job for each
+folder of CSV files.
 """
 
 from __future__ import annotations

@@ -162,11 +162,12 @@ def write_rows(
         table = _with_grid_id(table, _id_of(params))
     # What can go wrong with the rows is found before anything is written.
     contents = dataset.contents()
-    fitted(dataset, contents, table, partition_by, usual=PARTITION_COLUMNS)
+    usual = [name for name in PARTITION_COLUMNS if name in table.column_names]
+    fitted(dataset, contents, table, partition_by, usual=usual)
     with files.Syncer() as syncer:
         for grid_id, given, derived in _params_of(table, params, contents.partition_by):
             keep_params(base, grid_id, given, syncer, derived=derived)
-    dataset.append(table, partition_by, usual=PARTITION_COLUMNS)
+    dataset.append(table, partition_by, usual=usual)
     return f"{os.fspath(base_out).rstrip('/') or '/'}/{name}"
 
 

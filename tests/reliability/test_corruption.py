@@ -1,7 +1,7 @@
 """Rot: bits that flip, files cut short, pages of zeros, files under each other's names, over all encodings.
 
-Whatever is done to a file, a call returns what the function returns, raises nothing, and the file is set aside. Where
-the damage lies in the HDF5 skeleton, which is not read to serve results, ``verify`` finds it.
+Whatever is done to a file, a call returns what the function returns, raises nothing, and the file is set aside.
+Where the damage lies in the HDF5 skeleton, which is not read to serve results, ``verify`` finds it.
 """
 
 from __future__ import annotations
