@@ -11,6 +11,7 @@
 `extensions`    one more value after very many
 `planning`      plans of a million chunks; what a chunk costs among 100,000
 `streaming`     peak memory of a stream
+`safety`        commits and verified loads of 8 MB in memory, against plain h5py
 `imports`       ``import chunk_memo`` against ``import numpy``
 `rivals`        the same sweep by joblib, diskcache, pipefunc, xyzpy, zarr and the older package
 `growth`        cost per chunk from 100 to 100,000 chunks, with a picture

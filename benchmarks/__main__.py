@@ -23,7 +23,10 @@ from benchmarks import (
     reads,
     records,
     rivals,
+    safety,
+    store,
     streaming,
+    tables,
     writes,
 )
 from benchmarks.report import Section, as_json, changes, digest, machine, markdown
@@ -40,7 +43,10 @@ SUBJECTS: dict[str, Callable[[Path, bool], Section]] = {
     "identity": identity.run,
     "extensions": extensions.run,
     "parallel": parallel.run,
+    "safety": safety.run,
     "database": database.run,
+    "tables": tables.run,
+    "store": store.run,
     "rivals": rivals.run,
     "growth": growth.run,
 }

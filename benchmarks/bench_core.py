@@ -14,6 +14,7 @@ from benchmarks.inserts import insert
 from benchmarks.points import one_point
 from benchmarks.reads import warm_read
 from benchmarks.records import record_columns, record_list
+from benchmarks.store import few_of_many, lookup
 from benchmarks.timing import Case
 from benchmarks.writes import cold_write
 
@@ -79,3 +80,15 @@ def test_digest(benchmark: BenchmarkFixture, tmp_path: Path, files: int, way: st
 def test_check(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     """A function of which nothing has changed is seen to be unchanged."""
     assert run(benchmark, check(tmp_path, 10, 3), "ours")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_store_lookup(benchmark: BenchmarkFixture, tmp_path: Path, way: str) -> None:
+    """Stored runs are retrieved, of a large store and of a small one."""
+    assert run(benchmark, lookup(tmp_path, few=20, many=200), way) is None
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_store_list(benchmark: BenchmarkFixture, tmp_path: Path, way: str) -> None:
+    """The few runs that have a value are listed, by the store and by sqlite3."""
+    assert run(benchmark, few_of_many(tmp_path, count=200), way) is None

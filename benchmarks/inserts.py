@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.grids import GRID, Shape, filled, sweep_over, through_call
+from benchmarks.grids import GRID, Shape, cleared, filled, sweep_over, through_call
 from benchmarks.report import Job, Section, measured
 from benchmarks.timing import Against, Case, returned, seconds
 
@@ -48,7 +48,29 @@ def _places(shape: Shape, chunk: Shape, *, boundary: bool) -> Iterator[int]:
         yield _STEP * before - 1 - again
 
 
-def insert(folder: Path, shape: Shape, chunk: Shape, where: str, *, anew: bool, durability: str = "fast") -> Case:
+def _engine_cost(root: Path, clear: Callable[[], None], shape: Shape, chunk: Shape) -> float:
+    """Sweep a row of new chunks and a single one; return what the others took beside the function and writing."""
+
+    def cost(columns: int) -> float:
+        clear()
+        start = time.perf_counter()
+        _, diagnostics = sweep_over(root, (1, columns), chunk, durability="fast")()
+        elapsed = time.perf_counter() - start
+        return float(elapsed - diagnostics.execute_seconds - diagnostics.write_seconds)
+
+    return cost(shape[1]) - cost(chunk[1])
+
+
+def insert(
+    folder: Path,
+    shape: Shape,
+    chunk: Shape,
+    where: str,
+    *,
+    anew: bool,
+    durability: str = "fast",
+    beside: bool = False,
+) -> Case:
     """Ask for a whole grid whose first axis has one value more than is stored.
 
     Parameters
@@ -64,6 +86,9 @@ def insert(folder: Path, shape: Shape, chunk: Shape, where: str, *, anew: bool, 
     durability : {"fast", "full"}
         Whether files are synced. Only what is not synced has a bound: how long a disk takes to sync the new
         points' files says nothing about the rest, and swings by more than the rest takes.
+    beside : bool
+        Whether what the engine takes for each chunk computed, in any sweep, is taken off, too: then what is left
+        is what the stored points cost the call.
 
     Returns
     -------
@@ -90,7 +115,11 @@ def insert(folder: Path, shape: Shape, chunk: Shape, where: str, *, anew: bool, 
         assert diagnostics.executed_points == shape[1]
         return float(elapsed - diagnostics.execute_seconds - diagnostics.write_seconds)
 
-    synced = ", synced" if durability == "full" else ""
+    fresh = folder / "fresh"
+    engine = partial(_engine_cost, fresh, cleared(fresh), shape, chunk)
+    synced = (
+        ", synced" if durability == "full" else ", beside the engine's work for the new chunks" if beside else ""
+    )
     how = "declared by a new instance" if anew else "by extend_cache"
     return Case(
         f"{math.prod(shape):,} points in {math.prod(shape) // math.prod(chunk):,} chunks, {where}, {how}{synced}",
@@ -103,6 +132,7 @@ def insert(folder: Path, shape: Shape, chunk: Shape, where: str, *, anew: bool, 
                 allowance=_NEW_INSTANCE if anew else 0.0,
             ),
         ),
+        less=engine if beside else None,
         gauge=returned,
     )
 
@@ -114,6 +144,14 @@ def run(folder: Path, quick: bool) -> Section:
         Job(partial(insert, shape=shape, chunk=chunk, where=where, anew=anew), 3 if quick else 9)
         for shape, chunk in sizes
         for where in ("inside a bin", "at a boundary", "ragged bins")
+        for anew in (True, False)
+    ]
+    jobs += [
+        Job(
+            partial(insert, shape=shape, chunk=chunk, where="inside a bin", anew=anew, beside=True),
+            3 if quick else 9,
+        )
+        for shape, chunk in sizes
         for anew in (True, False)
     ]
     shape, chunk = sizes[0]

@@ -32,14 +32,23 @@ import numpy as np
 import numpy.typing as npt
 
 from chunk_memo.disk import chunkfile, hdf5image
-from chunk_memo.disk.encoding import PickledPart, decode, encode, pickled_parts
+from chunk_memo.disk.encoding import PickledPart, decode, decode_array, encode, pickled_parts
 from chunk_memo.disk.signing import KEY_ID_BYTES, Signer
-from chunk_memo.errors import ChunkFormatError, ChunkMemoError
+from chunk_memo.errors import ChunkFormatError, ChunkMemoError, EncodingError
 from chunk_memo.grid import AxisBins, Bins, IntArray
 from chunk_memo.identity import from_jsonable, to_jsonable
 from chunk_memo.outputs import Block, Column, PointCoords
 
-__all__ = ["BlockWriter", "ChunkRef", "axis_values", "read_complete", "read_part", "same_outputs", "signed_by"]
+__all__ = [
+    "BlockWriter",
+    "ChunkRef",
+    "axis_values",
+    "check_manifest",
+    "read_complete",
+    "read_part",
+    "same_outputs",
+    "signed_by",
+]
 
 _Array = npt.NDArray[Any]
 
@@ -59,7 +68,7 @@ _LABEL_BYTES = 64
 """Longest text that stands for an axis value."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # never changed; freezing would double what making one costs
 class ChunkRef:
     """A chunk by its bins, as one reader sees it."""
 
@@ -462,6 +471,94 @@ def _what_is_signed(
     return [b"chunk_memo pickles 1", identity, _text(place).encode(), where, *raw]
 
 
+# --- what a manifest may say -------------------------------------------------------------------------------
+
+
+_MOST_CHECKED = 256
+
+_CHECKED: dict[int, Any] = {}
+"""Constant parts that were found to be right, by their ids; kept, so that no id is given out again."""
+
+_CONTRADICTIONS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What a manifest may lead to that says something else than it should."""
+
+
+def check_manifest(chunk: chunkfile.Chunk) -> None:
+    """Refuse a file whose manifest contradicts itself, before anything is built on it.
+
+    Checksums tell damage. This is for files that somebody made up: what it lets pass has the members, arrays and
+    shapes that all code behind it counts on, and trees that can be decoded. It is done once for each constant.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        The opened file.
+
+    Raises
+    ------
+    ChunkFormatError
+        Where the manifest contradicts itself.
+    """
+    constant = chunk.constant
+    if chunk.checked or _CHECKED.get(id(constant), _CHECKED) is constant:
+        return
+    try:
+        _check_constant(chunk, constant)
+    except ChunkMemoError as error:
+        if not isinstance(error, EncodingError):
+            raise
+    except _CONTRADICTIONS as error:
+        raise ChunkFormatError(
+            f"'{chunk.subject}' is not an intact chunk file: its manifest contradicts itself"
+            f" ({type(error).__name__}: {error})"
+        ) from None
+    chunk.checked = True
+    if chunk.shares_constant and isinstance(constant, dict):
+        if len(_CHECKED) >= _MOST_CHECKED:
+            _CHECKED.clear()
+        _CHECKED[id(constant)] = constant
+
+
+def _check_constant(chunk: chunkfile.Chunk, constant: Any) -> None:
+    kind, part, sizes = constant["kind"], constant["part"], chunk.sizes
+    axes = [name for name, _, _ in constant["axes"]]
+    columns = [from_jsonable(name) for name, _, _, _, _ in constant["columns"]]
+    leading = tuple(sizes[axis] for axis in axes)
+    _expect(kind in _KINDS, f"kind {kind!r}")
+    _expect(len(set(axes)) == len(axes) and len(set(columns)) == len(columns), "a name twice")
+    if part is not None:
+        _expect(part not in axes, f"part {part!r}")
+        leading = (sizes[part],)
+    for name, tree, where in constant["axes"]:
+        _expect(all(at is None or at in chunk.names for at in where.values()), f"arrays of axis {name!r}")
+        _expect(tree is None or isinstance(tree, dict), f"tree of axis {name!r}")
+    _expect(kind != "opaque" or (len(columns) == 1 and constant["columns"][0][3] is False), "an opaque output")
+    _expect(kind in ("columns", "frame") or columns == [""], "names of columns")
+    for name, form, tree, pointwise, where in constant["columns"]:
+        _expect(form in ("array", "list") and isinstance(pointwise, bool), f"column {name!r}")
+        _expect(isinstance(tree, dict) and set(where.values()) <= set(chunk.names), f"arrays of column {name!r}")
+        if not pointwise:
+            continue  # decoded as soon as it is read
+        _expect(not pickled_parts(tree), f"pickles in column {name!r}, whose rows stand alone")
+        arrays = {}
+        for label, at in where.items():
+            shape = chunk.shape(at)
+            _expect(shape[: len(leading)] == leading, f"shape of array {at!r}")
+            arrays[label] = np.empty((0, *shape[len(leading) :]), chunk.dtype(at))
+        if form == "array":
+            decode_array(tree, arrays)
+        else:
+            decode(tree, arrays, 0, coords={axis: [] for axis in axes})
+
+
+def _expect(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(what)
+
+
+_KINDS = frozenset({"list", "grid", "flat", "columns", "frame", "point", "opaque"})
+
+
 # --- files to blocks ---------------------------------------------------------------------------------------
 
 
@@ -483,6 +580,7 @@ def axis_values(chunk: chunkfile.Chunk) -> dict[str, list[Any]]:
     ChunkFormatError
         Where the file is damaged.
     """
+    check_manifest(chunk)
     sizes = chunk.sizes
     values = {}
     for name, tree, where in chunk.constant["axes"]:
@@ -618,6 +716,7 @@ class _Rows:
         positions: Sequence[IntArray] | None,
         signer: Signer | None,
     ) -> None:
+        check_manifest(chunk)
         self._ref = ref
         self._chunk = chunk
         self._picks = positions if positions is not None and _picks_some(positions, ref.sizes) else None

@@ -1227,6 +1227,16 @@ class ChunkCache:
             self._state.layers.refresh()
             return cleaning.clean(self._state.layers, grace=grace, dry_run=dry_run, quarantine=quarantine)
 
+    def weed(self) -> int:
+        """Set aside files that are whole and yet hold what no output can be.
+
+        Returns
+        -------
+        int
+            Number of files set aside.
+        """
+        return 0 if self.read_only else cleaning.weed(self._state.layers)
+
     # --- as tables -----------------------------------------------------------------------------------------
 
     def to_parquet(
@@ -1920,8 +1930,9 @@ def _checked_id(cache_id: Any) -> str:
         raise SpecError(
             f"cache_id must be a non-empty string, got {cache_id!r}; params_to_cache_id(params) makes one"
         )
-    unsafe = cache_id in (".", "..") or any(c in cache_id for c in "/\\\0") or len(cache_id.encode()) > 200
-    if unsafe:
+    size = len(cache_id.encode("utf-8", "surrogatepass"))
+    unsafe = cache_id in (".", "..") or any(c in cache_id for c in "/\\\0") or size > 200
+    if unsafe or any("\ud800" <= c <= "\udfff" for c in cache_id):
         raise SpecError(
             f"cache_id names a folder, so it cannot hold '/', be '..' or exceed 200 bytes, got {cache_id!r};"
             f" params_to_cache_id(params) makes one"
@@ -1997,7 +2008,7 @@ def _share(root: Path, home: Path, cache: Path) -> None:
     try:
         files.make_folder(home.parent)
         files.share(home)
-        if cache.is_dir():
+        if files.is_folder(cache):
             files.share(cache)
     except OSError as error:
         raise RootError(

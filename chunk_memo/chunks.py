@@ -32,6 +32,7 @@ from chunk_memo.blockfile import (
     BlockWriter,
     ChunkRef,
     axis_values,
+    check_manifest,
     read_complete,
     read_part,
     same_outputs,
@@ -59,6 +60,9 @@ __all__ = ["MOST_PARTS", "ChunkRef", "ChunkStore", "Naming", "Part", "Written"]
 
 _MOST_PRODUCTS = 64
 """Up to this many possible chunks per file it is quicker to name them all than to read the files."""
+
+_MOST_KEPT = 8192
+"""Up to this many names are kept from a look for files without a layout to the read that follows it."""
 
 MOST_PARTS = 8
 """A writer that finds this many parts of a chunk, its own included, writes their union."""
@@ -150,7 +154,7 @@ class Naming:
         if self.chunk_hash_fn is None:
             return default
         name: Any = self.chunk_hash_fn(dict(self.params), key, version)
-        safe = isinstance(name, str) and 0 < len(name.encode()) <= 200 and name.isprintable()
+        safe = isinstance(name, str) and name.isprintable() and 0 < len(name.encode()) <= 200
         if not safe or name.startswith(".") or any(c in name for c in "/\\:"):
             raise SpecError(
                 f"chunk_hash_fn must return a file name (1 to 200 bytes, no '/', no leading '.'), got {name!r}"
@@ -171,6 +175,20 @@ def _store_alone(
     store = ChunkStore(Folder(path, version, read_only=read_only), cache_id, naming, **settings)
     store.spread = spread
     return store.of_generation(generation) if generation else store
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Whole:
+    """The names and identities of all products of some bins, by their numbers."""
+
+    bins: Bins
+    """The table that the numbers refer to."""
+    order: tuple[str, ...]
+    """Names of the axes."""
+    names: npt.NDArray[np.object_]
+    """The names, one dimension for each axis."""
+    identities: npt.NDArray[np.uint8]
+    """The identities, with one dimension more."""
 
 
 class ChunkStore:
@@ -220,9 +238,11 @@ class ChunkStore:
         self._signer = signer if allow_pickle else None
         self._writer = BlockWriter(title, compression, self._signer)
         self._prefix = canonical_bytes((cache_id, folder.version))
-        self._axis_bytes: dict[str, bytes] = {}
+        self._turns: dict[tuple[str, ...], list[tuple[int, bytes]]] = {}
         self._told: set[tuple[str, files.FileId | None]] = set()
         self._named: set[str] = set()
+        self._named_all = False
+        self._whole: _Whole | None = None
         self._stamp: int | None = None
         folder.rebuild = self.orphans
 
@@ -242,6 +262,7 @@ class ChunkStore:
         twin = copy.copy(self)
         twin.generation = generation
         twin._prefix = self._prefix_of(generation)
+        twin._whole = None
         return twin
 
     def inside(self, name: str) -> ChunkStore:
@@ -341,20 +362,17 @@ class ChunkStore:
         ChunkRef
             The chunk.
         """
-        named, identity, sizes = [self._prefix], [self._prefix], []
-        by_axis = dict(zip(order, numbers, strict=True))
-        for axis in sorted(by_axis):
-            first, second = bins.of(axis).digests(by_axis[axis])
-            text = self._axis_text(axis)
+        tables = [bins.of(axis) for axis in order]
+        named, identity = [self._prefix], [self._prefix]
+        for place, text in self._by_name(order):
+            first, second = tables[place].digests(numbers[place])
             named += (text, first)
             identity += (text, first, second)
-        for axis, number in by_axis.items():
-            sizes.append(bins.of(axis).size(number))
-        name = digest_of_bytes(b"".join(named)).hex()
-        ref = ChunkRef(order, numbers, tuple(sizes), name, b"".join(identity), bins)
+        sizes = tuple([table.size(number) for table, number in zip(tables, numbers, strict=True)])
+        ref = ChunkRef(order, numbers, sizes, digest_of_bytes(b"".join(named)).hex(), b"".join(identity), bins)
         if self._naming.chunk_hash_fn is None:
             return ref
-        own = self._naming.name(self.key(ref), self.folder.version, name)
+        own = self._naming.name(self.key(ref), self.folder.version, ref.name)
         return replace(ref, name=own + self._mark)
 
     @property
@@ -383,10 +401,22 @@ class ChunkStore:
         identities : ndarray of uint8, shape (len(names), bytes)
             Canonical identities, one in each row.
         """
+        whole = self._whole
+        if whole is not None and whole.bins is bins and whole.order == order:
+            chosen = [np.asarray(along, np.intp) for along in numbers]
+            if all(bool((along < n).all()) for along, n in zip(chosen, whole.names.shape, strict=True)):
+                where = np.ix_(*chosen)
+                identities = whole.identities[where]
+                return whole.names[where].reshape(-1).tolist(), identities.reshape(-1, identities.shape[-1])
+        return self._named_anew(order, numbers, bins)
+
+    def _named_anew(
+        self, order: tuple[str, ...], numbers: Sequence[Sequence[int]], bins: Bins
+    ) -> tuple[list[str], npt.NDArray[np.uint8]]:
         shape = [len(chosen) for chosen in numbers]
         columns = [np.frombuffer(self._prefix, np.uint8)]
-        for axis in sorted(range(len(order)), key=order.__getitem__):
-            text, table = self._axis_text(order[axis]), bins.of(order[axis])
+        for axis, text in self._by_name(order):
+            table = bins.of(order[axis])
             whole = b"".join([part for n in numbers[axis] for part in (text, *table.digests(n))])
             around = [1] * len(shape)
             around[axis] = shape[axis]
@@ -398,8 +428,24 @@ class ChunkStore:
         names = chunk_names(self._prefix, order, [np.asarray(chosen, np.intp) for chosen in numbers], bins)
         return names, identities.reshape(len(names), -1)
 
-    def _axis_text(self, axis: str) -> bytes:
-        return self._axis_bytes.get(axis) or self._axis_bytes.setdefault(axis, canonical_bytes(axis))
+    def _name_whole(self, order: tuple[str, ...], tables: Sequence[AxisBins]) -> list[str]:
+        """Return the names of all products of known bins, and keep them for whoever reads some of them next."""
+        bins, shape = self.folder.bins, tuple(map(len, tables))
+        if not all(shape):
+            return []
+        names, identities = self._named_anew(order, [range(count) for count in shape], bins)
+        if order and 0 < len(names) <= _MOST_KEPT:
+            by_bins = np.array(names, object).reshape(shape)
+            self._whole = _Whole(bins, order, by_bins, identities.reshape(*shape, -1))
+        return names
+
+    def _by_name(self, order: tuple[str, ...]) -> list[tuple[int, bytes]]:
+        """Return the places of axes in the order in which names have them, each with its canonical bytes."""
+        found = self._turns.get(order)
+        if found is None:
+            turn = sorted(range(len(order)), key=order.__getitem__)
+            found = self._turns[order] = [(place, canonical_bytes(order[place])) for place in turn]
+        return found
 
     @property
     def plain(self) -> bool:
@@ -464,10 +510,24 @@ class ChunkStore:
         if self._naming.path_fn is not None:
             version = self.folder.version
             path = self._naming.path_fn(dict(self._naming.params), self.key(ref), version, ref.name)
-            stem, suffix = os.path.splitext(os.fspath(self.folder.path / path))
+            stem, suffix = os.path.splitext(self._within(path))
             return (f"{stem}{self._mark}{suffix}",)
         first, second = self.folder.chunk_paths(ref.name, spread=self.spread)
         return f"{first}.h5", f"{second}.h5"
+
+    def _within(self, path: Any) -> str:
+        """Return where a user's function places a file: by a relative path no higher than the root."""
+        root = os.fspath(self.folder.path.parent)
+        text = os.path.normpath(self.folder.path / path) if isinstance(path, str | os.PathLike) else "\0"
+        inside = text.startswith(os.path.join(root, "")) and os.path.dirname(text) != root
+        chosen = isinstance(path, str | os.PathLike) and os.path.isabs(path) and ".." not in Path(path).parts
+        lone = any("\ud800" <= character <= "\udfff" for character in text)
+        if lone or "\0" in text or not (inside or chosen) or os.path.basename(text) == "metadata.json":
+            raise SpecError(
+                f"path_fn must return an absolute path, or one relative to the cache's folder that stays inside"
+                f" the root '{root}', got {path!r}"
+            )
+        return text
 
     def parts_folders(self, ref: ChunkRef) -> tuple[str, ...]:
         """Return where parts may lie, best first.
@@ -547,7 +607,14 @@ class ChunkStore:
         SpecError
             Where it is larger than ``max_chunk_bytes``.
         """
-        return chunkfile.load(path, max_bytes=self.max_bytes)
+        chunk = chunkfile.load(path, max_bytes=self.max_bytes)
+        try:
+            check_manifest(chunk)
+        except ChunkFormatError as error:
+            chunk.close()
+            error.seen = chunk.file_id
+            raise
+        return chunk
 
     def _open(self, path: str, ref: ChunkRef) -> chunkfile.Chunk | None:
         """Open a file that should hold points of a chunk; None where it cannot be believed."""
@@ -586,7 +653,9 @@ class ChunkStore:
         moved = None
         if seen is not None and not self.folder.read_only:
             folder = self.folder.path / "quarantine"
-            moved = files.quarantine(Path(path), folder, seen, lambda found: self._is_intact(found, ref))
+            moved = files.quarantine(
+                Path(path), folder, seen, lambda found: self._is_intact(found, ref, decoded=True)
+            )
         if moved is None and (path, seen) in self._told:
             return
         self._told.add((path, seen))
@@ -597,14 +666,46 @@ class ChunkStore:
             stacklevel=2,
         )
 
-    def _is_intact(self, path: str | Path, ref: ChunkRef) -> bool:
-        """Tell whether every byte of a file is right, and of that chunk."""
+    def _is_intact(self, path: str | Path, ref: ChunkRef, *, decoded: bool = False) -> bool:
+        """Tell whether every byte of a file is right, and of that chunk, and whether all of it can be decoded."""
         try:
             chunkfile.verify(path, max_bytes=self.max_bytes)
             with self.opened(path) as chunk:
+                if decoded and chunk.identity == ref.identity:
+                    self._decode(ref, chunk)
                 return chunk.identity == ref.identity
         except (ChunkMemoError, FileNotFoundError, NotADirectoryError):
             return False
+
+    def _decode(self, ref: ChunkRef, chunk: chunkfile.Chunk) -> None:
+        """Make every output of a file; what this program lacks for it, or may not load, is no fault."""
+        try:
+            self.everything(ref, chunk)[0].outputs()
+        except EncodingError:
+            pass
+
+    def weed(self, path: str | os.PathLike[str], ref: ChunkRef) -> bool:
+        """Set a file aside that is whole, and of which some output cannot be made; tell whether it is one.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        ref : ChunkRef
+            The chunk that it belongs to.
+
+        Returns
+        -------
+        bool
+            Whether there is such a fault.
+        """
+        with self.opened(path) as chunk:
+            try:
+                self._decode(ref, chunk)
+            except ChunkFormatError as error:
+                self._set_aside(os.fspath(path), ref, chunk.file_id, str(error))
+                return True
+        return False
 
     def block(self, ref: ChunkRef, chunk: chunkfile.Chunk, positions: Sequence[IntArray] | None) -> Block | None:
         """Return outputs of a complete file.
@@ -732,13 +833,15 @@ class ChunkStore:
         Returns
         -------
         set of str or None
-            The names of all chunks of which something is stored, for whoever reads at once; None where no
-            listing was made that tells.
+            The names of all chunks of which something is stored, perhaps with others, for whoever reads at
+            once; None where that is not known.
         """
         stamp = self.folder.stamp()
-        if stamp is None or stamp == self._stamp or self._naming.path_fn is not None:
+        if stamp is None or self._naming.path_fn is not None:
             return None
-        names, complete = self.folder.flat_names()
+        if stamp == self._stamp:
+            return self._named if self._named_all else None
+        names, self._named_all = self.folder.flat_names()
         unnamed = names - self._named
         if unnamed:
             tables = [self.folder.bins.of(axis) for axis in order]
@@ -751,7 +854,7 @@ class ChunkStore:
                 self.folder.commit_if_possible(layout)
         self._named |= names - unread
         self._stamp = None if unread else stamp
-        return names if complete else None
+        return names if self._named_all else None
 
     def _possible_names(self, order: tuple[str, ...], tables: Sequence[AxisBins]) -> set[str]:
         """Return the names of all products of known bins."""
@@ -760,8 +863,7 @@ class ChunkStore:
         for generation in range(self.folder.records.generation + 1):
             store = self.of_generation(generation)
             if self._naming.chunk_hash_fn is None:
-                whole = [np.arange(len(table)) for table in tables]
-                names.update(chunk_names(store.prefix, order, whole, bins))
+                names.update((self if store.prefix == self.prefix else store)._name_whole(order, tables))
             else:
                 products = itertools.product(*(range(len(table)) for table in tables))
                 names.update(store.ref(order, product, bins).name for product in products)
@@ -1001,7 +1103,7 @@ class ChunkStore:
         ChunkFormatError
             Where the file is damaged.
         """
-        with chunkfile.load(path, max_bytes=self.max_bytes) as chunk:
+        with self.opened(path) as chunk:
             keys = signed_by(chunk)
             own = own_key(outside=self.folder.path.parent) if keys else None
             if own is None or keys == {own.key_id}:
@@ -1084,7 +1186,7 @@ class ChunkStore:
             except FormatVersionError:
                 return False
             except ChunkFormatError as error:
-                if not _being_written(path):
+                if not (_being_written(path) and files.writes_in_place(os.path.dirname(path))):
                     self._set_aside(path, ref, error.seen, str(error))
                     return None if files.identity_of(path) != error.seen else False
             except OSError:

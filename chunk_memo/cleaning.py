@@ -23,7 +23,7 @@ from chunk_memo.errors import ChunkMemoError
 from chunk_memo.identity import canonical_many
 from chunk_memo.layers import GcReport, Layer, Layers, Mask
 
-__all__ = ["clean", "counts_any", "superseded"]
+__all__ = ["clean", "counts_any", "superseded", "weed"]
 
 
 def clean(layers: Layers, *, grace: float, dry_run: bool, quarantine: bool) -> GcReport:
@@ -188,6 +188,33 @@ def _ref(store: ChunkStore, chunk: chunkfile.Chunk) -> ChunkRef | None:
     """Return the chunk that a file says it belongs to, in the file's axis order; None for another's file."""
     ref = store.ref_of(chunk)
     return ref if ref is not None and ref.identity == chunk.identity else None
+
+
+def weed(layers: Layers) -> int:
+    """Set aside files that are whole and yet hold what no output can be, as only somebody who means harm writes.
+
+    Every file of the layers is decoded, so this is for when a request met one.
+
+    Parameters
+    ----------
+    layers : Layers
+        The layers of the cache.
+
+    Returns
+    -------
+    int
+        Number of files set aside.
+    """
+    found = 0
+    for layer in layers.all:
+        for path in [*layer.store.folder.chunk_files()]:
+            try:
+                with layer.store.opened(path) as chunk:
+                    ref = _ref(layer.store, chunk)
+                found += ref is not None and layer.store.weed(path, ref)
+            except (ChunkMemoError, OSError):
+                continue
+    return found
 
 
 def _covered_parts(store: ChunkStore) -> Iterator[tuple[Path, int]]:

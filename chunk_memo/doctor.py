@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from chunk_memo.disk import files
+from chunk_memo.disk.mounts import NETWORK, file_system
 from chunk_memo.errors import RootError
 
 __all__ = ["Examination", "Probe", "examine"]
@@ -32,18 +33,15 @@ _PATIENCE = 30.0
 _LITTLE_SPACE = 1 << 30
 _FEW_FILES = 10_000
 
-_REMOTE = {
-    "nfs": "an export with the option 'async' loses what was synced when the server fails",
-    "nfs4": "an export with the option 'async' loses what was synced when the server fails",
-    "cifs": "hard links and modes are emulated",
-    "smb3": "hard links and modes are emulated",
+_ASYNC = "an export with the option 'async' loses what was synced when the server fails"
+_EMULATED = "hard links and modes are emulated"
+_HINTS = {
+    "nfs": _ASYNC,
+    "nfs4": _ASYNC,
+    "cifs": _EMULATED,
+    "smb3": _EMULATED,
     "fuse.sshfs": "it is slow for many small files, and what another client wrote shows late",
     "lustre": "each small file costs its metadata server several calls: prefer larger chunks",
-    "gpfs": "",
-    "beegfs": "hard links work inside of one folder only, which is all that is needed",
-    "ceph": "",
-    "9p": "",
-    "virtiofs": "",
     "overlay": "what a container writes there goes with it: mount a volume",
     "tmpfs": "it is memory: everything is gone after a restart",
 }
@@ -162,29 +160,12 @@ def examine(folder: str | os.PathLike[str]) -> Examination:
 
 
 def _file_system(folder: Path) -> Probe:
-    found = _mounted(folder)
-    if found is None:
+    kind = file_system(folder)
+    if kind is None:
         return Probe("file system", _NOTE, "its type cannot be told on this system")
-    kind, place = found
-    hint = _REMOTE.get(kind, "")
-    verdict = _NOTE if hint and kind not in ("beegfs",) else _GOOD
-    return Probe("file system", verdict, f"{kind}, mounted at '{place}'", hint)
-
-
-def _mounted(folder: Path) -> tuple[str, str] | None:
-    """Return type and place of the mount that a folder lies on; None where the system does not tell."""
-    try:
-        table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return None
-    best: tuple[str, str] | None = None
-    for line in table.splitlines():
-        left, _, right = line.partition(" - ")
-        place = left.split(" ")[4].encode().decode("unicode_escape") if "\\" in left else left.split(" ")[4]
-        inside = place == "/" or os.fspath(folder) == place or os.fspath(folder).startswith(f"{place}/")
-        if inside and (best is None or len(place) >= len(best[1])):
-            best = right.split(" ")[0], place
-    return best
+    hint = _HINTS.get(kind, "")
+    what = f"{NETWORK[kind]} ({kind}), which other machines may write to" if kind in NETWORK else kind
+    return Probe("file system", _NOTE if hint else _GOOD, what, hint)
 
 
 def _owner(folder: Path, seen: files.Seen) -> Probe:

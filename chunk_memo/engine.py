@@ -67,6 +67,9 @@ AnyCollector = TypeVar("AnyCollector", bound=Collector)
 _MOST_DEATHS = 3
 """A chunk that ended so many workers is set aside."""
 
+_TOGETHER = 64
+"""So many small tasks are gathered at once."""
+
 _LONGEST_PAUSE = 0.5
 """Seconds between two looks at what other processes are at work on."""
 
@@ -436,6 +439,20 @@ class Engine:
         raised.diagnostics = self.diagnostics
         return raised
 
+    def start_again(self) -> None:
+        """Forget what was counted of a first attempt, but for the work that was done in it."""
+        kept = {
+            name: getattr(self.diagnostics, name)
+            for name in (
+                "executed_chunks",
+                "executed_points",
+                "bytes_written",
+                "execute_seconds",
+                "write_seconds",
+            )
+        }
+        self.diagnostics = Diagnostics(**kept)
+
     def flushed(self, syncer: Syncer, *, due: bool = False) -> None:
         """Put files on disk, and take note of what cannot be.
 
@@ -502,6 +519,7 @@ class _Run:
         self.collector = collector
         self.ledger = ledger
         self.writer = engine.cache.writer()
+        self.process = this_process()
         self.touched = bytearray()
         """For each cell, by rank, whether points of it were computed."""
         self.stored: list[tuple[int, IntArray | None]] = []
@@ -611,8 +629,9 @@ class _Run:
     def take(self, task: Task, receipt: Receipt) -> None:
         """Account for what was computed, and gather it."""
         engine, diagnostics = self.engine, self.engine.diagnostics
-        shares = task.shares if receipt.rows is None else _shares_of(task.shares, receipt.rows)
-        count = task.count if receipt.rows is None else len(receipt.rows)
+        rows = receipt.rows
+        shares = task.shares if rows is None else _shares_of(task.shares, rows)
+        count = task.count if rows is None else len(rows)
         if count:
             if receipt.unstored is not None:
                 engine.unstored = engine.unstored or receipt.unstored
@@ -620,17 +639,20 @@ class _Run:
                 self.touched[share.rank] = True
             self.gather(shares, receipt, count)
             if receipt.unstored is None:
-                self.ledger.stored(task, receipt.rows)
+                self.ledger.stored(task, rows)
         engine.unconfirmed = engine.unconfirmed or receipt.unconfirmed
         diagnostics.nondeterministic_chunks += receipt.differs
         diagnostics.executed_points += count
         diagnostics.execute_seconds += receipt.seconds
         diagnostics.bytes_written += receipt.bytes_written
         diagnostics.write_seconds += receipt.write_seconds
-        if engine.observers and count:
-            worker = receipt.worker or this_process()
-            done = (receipt.seconds, receipt.bytes_written, worker, time.time_ns())
-            engine.emit(ChunkDone(task.ref.name, count, *done))
+
+    def tell(self, task: Task, receipt: Receipt) -> None:
+        """Tell observers what was computed and stored."""
+        count = task.count if receipt.rows is None else len(receipt.rows)
+        if self.engine.observers and count:
+            done = (receipt.seconds, receipt.bytes_written, receipt.worker or self.process, time.time_ns())
+            self.engine.emit(ChunkDone(task.ref.name, count, *done))
 
     def gather(self, shares: Sequence[Share], receipt: Receipt, count: int) -> None:
         """Take the outputs of a receipt, or note where they are to be read."""
@@ -685,6 +707,18 @@ class _Run:
 class _Serial(_Run):
     """One task after the other, in this process."""
 
+    def __init__(
+        self,
+        engine: Engine,
+        selection: Selection,
+        reading: Reading,
+        collector: Collector | None,
+        ledger: Ledger,
+    ) -> None:
+        super().__init__(engine, selection, reading, collector, ledger)
+        self._done: list[tuple[Task, Receipt]] = []
+        """What was done and is not gathered yet."""
+
     def do(self, tasks: Iterator[Task], count: int, syncer: Syncer) -> None:
         """Compute tasks."""
         self._do_all(enumerate(tasks), syncer)
@@ -695,16 +729,39 @@ class _Serial(_Run):
 
     def _do_all(self, numbered: Iterable[tuple[int, Task]], syncer: Syncer) -> None:
         work = self.work(self.writer, keep=self.collector is not None)
-        for number, task in numbered:
-            self._sync_before_computing(syncer)
-            receipt = work.perform(Job(number, task), syncer)
-            if receipt.taken:
-                self.waiting[number] = task
-            elif receipt.found:
-                self.found(task)
-            else:
-                self.take(task, receipt)
-                self.failed(task, receipt.failures, syncer)
+        try:
+            for number, task in numbered:
+                self._sync_before_computing(syncer)
+                receipt = work.perform(Job(number, task), syncer)
+                if self._can_wait(receipt):
+                    self.tell(task, receipt)
+                    self._done.append((task, receipt))
+                    if len(self._done) >= _TOGETHER:
+                        self._take_done()
+                    continue
+                self._take_done()
+                if receipt.taken:
+                    self.waiting[number] = task
+                elif receipt.found:
+                    self.found(task)
+                else:
+                    self.take(task, receipt)
+                    self.tell(task, receipt)
+                    self.failed(task, receipt.failures, syncer)
+        finally:
+            self._take_done()
+
+    def _can_wait(self, receipt: Receipt) -> bool:
+        """Tell whether a task went as nearly all do, and its outputs are few and stay what they are."""
+        if receipt.taken or receipt.found or receipt.failures or receipt.unstored is not None:
+            return False
+        return self.collector is None or (receipt.block is not None and receipt.block.lasting)
+
+    def _take_done(self) -> None:
+        """Take what was done: of many tasks at once, as in turns with calls and writes it takes twice as long."""
+        done, self._done = self._done, []
+        for task, receipt in done:
+            self.take(task, receipt)
 
     def _sync_before_computing(self, syncer: Syncer) -> None:
         """Put finished files on disk before a call that may take hours."""
@@ -797,6 +854,7 @@ class _Mapped(_Run):
             self.found(task)
             return
         self.take(task, receipt)
+        self.tell(task, receipt)
         self.failed(task, receipt.failures, syncer)
 
     def _store_here(self, task: Task, receipt: Receipt, syncer: Syncer) -> None:

@@ -766,7 +766,7 @@ class AxisBins:
         return head.spans(starts[numbers], starts[numbers + 1])
 
 
-_BATCH = 1 << 16
+_BATCH = 1 << 13
 """So many digests at a time are Python objects."""
 
 

@@ -409,7 +409,7 @@ def keys_of_values(values: Sequence[Any], name: str = "values") -> Sequence[byte
         One key for each value.
     """
     if len(values) >= _MANY:
-        kinds = set(map(type, values))
+        kinds = {int} if isinstance(values, range) else set(map(type, values))
         joined = packed(values, *kinds) if len(kinds) == 1 else None
         if joined is not None:
             return PackedKeys(joined)

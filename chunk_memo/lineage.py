@@ -392,6 +392,9 @@ def delete_caches(root: str | os.PathLike[str], cache_ids: Iterable[str]) -> Non
             files.rename(Path(root) / cache_id, Path(root) / f"{catalog.FORGOTTEN}{cache_id}-{os.getpid()}")
         except FileNotFoundError:
             continue
+        except OSError:  # renaming is refused; without its metadata it is no cache any more
+            files.remove(Path(root) / cache_id / "metadata.json")
+            files.remove_tree(Path(root) / cache_id)
     for name in files.list_folder(root):
         if name.startswith(catalog.FORGOTTEN):  # those of a process that was killed here, too
             files.remove_tree(Path(root) / name)

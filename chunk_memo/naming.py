@@ -21,7 +21,7 @@ from chunk_memo.identity import canonical_bytes
 
 __all__ = ["chunk_digests", "chunk_names", "which_of"]
 
-_BATCH = 1 << 16
+_BATCH = 1 << 13
 """So many digests at a time are Python objects."""
 
 

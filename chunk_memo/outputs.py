@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chunk_memo.dataframes import Note, columns_of, common_note, library_of, make_frame
-from chunk_memo.disk.encoding import decode, decode_array, encode, encode_array, widenable
+from chunk_memo.disk.encoding import are_copies, decode, decode_array, encode, encode_array, widenable
 from chunk_memo.errors import OutputError
 from chunk_memo.grid import IntArray
 from chunk_memo.identity import canonical_bytes
@@ -278,6 +278,14 @@ class Block:
                 column = Column("objects", column.tree, {"": values}, True)
             columns[name] = column
         return Block(self.kind, self.count, columns, self.coords)
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it stays what it is when the function uses the memory of what it returned again."""
+        for column in self.columns.values():
+            if column.form != "array" or not are_copies(column.arrays):
+                return False
+        return True
 
     @property
     def form(self) -> Form:
@@ -718,6 +726,9 @@ class _Arrays:
 
     def put(self, place: Place, values: Array) -> None:
         out, trailing = self._out, values.shape[place.leading :]
+        if out is not None and out.dtype == values.dtype and out.shape[len(self._shape) :] == trailing:
+            place.scatter(out, values)
+            return
         if out is None:
             out = np.empty((*self._shape, *trailing), values.dtype)
         elif out.shape[len(self._shape) :] != trailing:
@@ -851,6 +862,8 @@ class Collector:
         self._notes: dict[Any, list[Note]] = {}
         self._by_chunk: dict[int, Collector] | None = {} if by_chunk else None
         self._failed: list[tuple[int, CellPlace, Array]] = []
+        self._alike: tuple[str, Any, _Arrays] | None = None
+        """What blocks of one plain array are like, and where they go: the kind, the tree, the column."""
 
     @property
     def by_chunk(self) -> bool:
@@ -880,12 +893,8 @@ class Collector:
         if self._by_chunk is not None:
             self._of_chunk(rank, cell).add(rank, cell.alone(), block, points)
             return
-        self._kinds.add(block.kind)
-        if not any(self._kinds <= kinds for kinds in _TOGETHER):
-            raise OutputError(
-                f"this cache holds outputs of the kinds {sorted(self._kinds)}, which cannot become one result;"
-                f" ask for them apart, or compute them under one kind with outputs="
-            )
+        if block.kind not in self._kinds:
+            self._take_kind(block.kind)
         if block.kind == "opaque":
             entry = block.columns[""].objects(1, {})[0]
             self._opaque.setdefault(rank, []).append(entry)
@@ -899,6 +908,14 @@ class Collector:
             if column.note is not None:
                 self._notes.setdefault(name, []).append(column.note)
             self._put(name, column, CellPlace(cell, points), block)
+
+    def _take_kind(self, kind: str) -> None:
+        self._kinds.add(kind)
+        if not any(self._kinds <= kinds for kinds in _TOGETHER):
+            raise OutputError(
+                f"this cache holds outputs of the kinds {sorted(self._kinds)}, which cannot become one result;"
+                f" ask for them apart, or compute them under one kind with outputs="
+            )
 
     def fail(self, rank: int, cell: Cell, points: IntArray | None, markers: Any) -> None:
         """Take markers in place of outputs that there will not be.
@@ -932,10 +949,25 @@ class Collector:
         block : Block
             The outputs.
         """
+        if len(shares) == 1 and self._add_alike(*shares[0], block):
+            return
         if block.kind != "opaque" and any(rows is not None for _, _, _, rows in shares):
             block = block.by_rows()
         for rank, cell, points, rows in shares if block.kind != "opaque" else shares[:1]:
             self.add(rank, cell, block if rows is None else block.taken(rows), points)
+
+    def _add_alike(
+        self, rank: int, cell: Cell, points: IntArray | None, rows: IntArray | None, block: Block
+    ) -> bool:
+        """Take a block that is one plain array, as those before it were; tell whether it is."""
+        alike = self._alike
+        if alike is None or rows is not None or block.kind != alike[0] or len(block.columns) != 1:
+            return False
+        column = block.columns.get("")
+        if column is None or column.form != "array" or column.tree != alike[1]:
+            return False
+        alike[2].put(CellPlace(cell, points), column.arrays[column.tree["a"]])
+        return True
 
     def add_region(self, place: RegionPlace, kind: str, columns: Mapping[Any, Column]) -> bool:
         """Take the outputs of many chunks at once, where they go together with those before.
@@ -999,7 +1031,15 @@ class Collector:
         if column.form == "array" and (target is None or isinstance(target, _Arrays)):
             target = self._columns[name] = target or _Arrays(self._shape)
             target.put(place, decode_array(column.tree, column.arrays))
+            plain = (
+                len(block.columns) == 1
+                and name == ""
+                and column.tree.keys() == {"k", "a"}
+                and column.tree["k"] == "whole"
+            )
+            self._alike = (block.kind, column.tree, target) if plain else None
             return
+        self._alike = None
         if target is None:
             target = _Outputs(self._shape)
         elif isinstance(target, _Arrays):

@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -45,8 +45,7 @@ class Place(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CellPlace:
+class CellPlace(NamedTuple):
     """The points of a cell, or some of them."""
 
     cell: Cell
@@ -69,17 +68,20 @@ class CellPlace:
         values : ndarray
             One row per point.
         """
-        cell, points, trailing = self.cell, self.points, values.shape[1:]
-        if not cell.axes:
+        axes, points, trailing = self.cell.axes, self.points, values.shape[1:]
+        if not axes:
             out.reshape((1, *trailing))[...] = values
-        elif points is not None:
+            return
+        if points is not None:
             self._scatter_points(out, values, points)
-        else:
-            block = values.reshape((*cell.shape, *trailing))
-            for number, axis in enumerate(cell.axes):
-                if axis.pick is not None:
-                    block = np.take(block, axis.pick, axis=number)
-            _assign(out, [axis.span if axis.span is not None else axis.request for axis in cell.axes], block)
+            return
+        block = values.reshape((*map(len, axes), *trailing))
+        wanted: list[Index] = []
+        for number, axis in enumerate(axes):
+            if axis.pick is not None:
+                block = np.take(block, axis.pick, axis=number)
+            wanted.append(axis.request if axis.span is None else axis.span)
+        _assign(out, wanted, block)
 
     def _scatter_points(self, out: _Array, values: _Array, points: IntArray) -> None:
         cell = self.cell
@@ -192,7 +194,7 @@ def _pieces(array: _Array, axis: int, size: int) -> _Array:
 
 def _assign(out: _Array, wanted: Sequence[Index], values: _Array) -> None:
     """Write a box of values to the product of positions along each axis."""
-    if all(isinstance(index, slice) for index in wanted):
+    if all(type(index) is slice for index in wanted):
         out[tuple(wanted)] = values
         return
     lengths = out.shape

@@ -75,6 +75,8 @@ class NumpyEncoder(json.JSONEncoder):
         ----------
         o : object
             The object.
+        _one_shot : bool
+            As :mod:`json` passes it.
 
         Returns
         -------

@@ -454,6 +454,16 @@ class ProtocolCache:
             Nothing.
         """
 
+    def weed(self) -> int:
+        """Tell that nothing is set aside: the files are the cache's own matter.
+
+        Returns
+        -------
+        int
+            0.
+        """
+        return 0
+
     def tell_of_pickles(self, note: str) -> None:
         """Say nothing: how outputs are stored is the cache's own matter.
 

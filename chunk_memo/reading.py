@@ -210,10 +210,9 @@ class Reader:
         reading.bytes_read += found.nbytes
         for rank in found.left:
             self.read(rank, cells.at(rank), collector, reading)
-        for rank in found.absent:
-            reading.total_chunks += 1
-            reading.total_points += cells.at(rank).points
-            reading.missing.add(rank)
+        reading.total_chunks += len(found.absent)
+        reading.total_points += cells.points_of(found.absent)
+        reading.missing.extend(found.absent)
         reading.missing.sort()
         return reading
 

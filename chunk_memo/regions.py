@@ -24,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from chunk_memo.blockfile import check_manifest
 from chunk_memo.chunks import ChunkRef, ChunkStore
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.batches import LONGEST, Batch, Template
@@ -195,6 +196,7 @@ def pattern_of(data: bytes, ref: ChunkRef) -> Pattern | None:
     """
     try:
         chunk = chunkfile.parse(data)
+        check_manifest(chunk)
     except ChunkMemoError:
         return None
     constant = chunk.constant

@@ -13,7 +13,7 @@ from typing import Any, Unpack
 from chunk_memo import maps
 from chunk_memo.cache import ChunkCache
 from chunk_memo.engine import Diagnostics, Engine
-from chunk_memo.errors import SpecError
+from chunk_memo.errors import ChunkFormatError, SpecError
 from chunk_memo.events import Observer
 from chunk_memo.grid import ChunkKey
 from chunk_memo.options import Options, RunOptions
@@ -316,8 +316,18 @@ def _collected(
     running = Running(cache, verbs, exec_fn, context, observers, options)
     engine, collate = running.engine, collate_fn or running.collate_fn
     by_chunk = collate is not None and not by_key
-    collectors = [engine.collect(selection, by_chunk=by_chunk, on_partial=on_partial) for selection in selections]
-    output = _put_together(collectors, collate, by_key)
+
+    def gathered() -> Any:
+        collectors = [engine.collect(each, by_chunk=by_chunk, on_partial=on_partial) for each in selections]
+        return _put_together(collectors, collate, by_key)
+
+    try:
+        output = gathered()
+    except ChunkFormatError:  # what a file holds is looked at in detail only when it is put together
+        if not verbs.weed():
+            raise
+        engine.start_again()
+        output = gathered()
     engine.diagnostics.merges = 1
     return running.finished(output)
 
@@ -354,7 +364,8 @@ def _watchers(settings: Any, observers: Iterable[Observer]) -> list[Observer]:
     """Return who watches a run: the user's observers, a heartbeat, and a bar unless ``verbose=0``."""
     from chunk_memo.display.heartbeat import Heartbeat
 
-    watchers: list[Observer] = [*observers, Heartbeat()]
+    silent = getattr(settings, "read_only", False)  # a heartbeat lies in the cache's folder
+    watchers: list[Observer] = [*observers] if silent else [*observers, Heartbeat()]
     if getattr(settings, "verbose", 0):
         from chunk_memo.display.progress import ProgressBar
 

@@ -23,19 +23,76 @@ class Keeper(Protocol):
     """What the queue needs of a store."""
 
     def job(self, number: int, params: Any) -> Job:
-        """Return a run that is to be made or found."""
+        """Return a run that is to be made or found.
+
+        Parameters
+        ----------
+        number : int
+            Its place among others.
+        params : mapping
+            The params.
+
+        Returns
+        -------
+        Job
+            The run.
+        """
 
     def stored(self, job: Job) -> RunRecord | None:
-        """Return the record of a run, if its result is whole."""
+        """Return the record of a run, if its result is whole.
+
+        Parameters
+        ----------
+        job : Job
+            The run.
+
+        Returns
+        -------
+        RunRecord or None
+            None where there is none.
+        """
 
     def claim(self, job: Job) -> Lease | None:
-        """Claim a run for this process; None where another one makes it."""
+        """Claim a run for this process.
+
+        Parameters
+        ----------
+        job : Job
+            The run.
+
+        Returns
+        -------
+        Lease or None
+            None where another one makes it.
+        """
 
     def keep(self, record: RunRecord) -> RunRecord:
-        """Insert a record."""
+        """Insert a record.
+
+        Parameters
+        ----------
+        record : RunRecord
+            Its path is absolute.
+
+        Returns
+        -------
+        RunRecord
+            The same.
+        """
 
     def make(self, job: Job) -> RunRecord:
-        """Wait for another process that makes a run, or make it here."""
+        """Wait for another process that makes a run, or make it here.
+
+        Parameters
+        ----------
+        job : Job
+            The run.
+
+        Returns
+        -------
+        RunRecord
+            Its record.
+        """
 
 
 class RunQueue:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from chunk_memo.errors import MetadataError
 from chunk_memo.identity.jsonable import from_jsonable, to_jsonable
-from chunk_memo.runparams import plain_params
+from chunk_memo.runparams import from_json, plain_params
 
 __all__ = ["FileMark", "IndexBackend", "RunRecord", "Runs"]
 
@@ -49,6 +49,76 @@ class RunRecord:
     """The caller's keywords and what is kept of each run: ``elapsed_seconds``, ``host``, ``python``, …"""
     file: FileMark | None = None
     """By what the result file is known again; None where only its existence is checked."""
+
+    @classmethod
+    def from_texts(
+        cls,
+        params: str,
+        result_path: str,
+        params_hash: str,
+        created_at: str,
+        metadata: str,
+        file: FileMark | None,
+    ) -> RunRecord:
+        """Return a record whose texts are read when they are first looked at: most of a long list never is.
+
+        Parameters
+        ----------
+        params : str
+            Exact JSON.
+        result_path, params_hash, created_at : str
+            As they are stored.
+        metadata : str
+            Exact JSON.
+        file : FileMark or None
+            By what the result file is known again.
+
+        Returns
+        -------
+        RunRecord
+            The record.
+        """
+        record = object.__new__(cls)
+        record.__dict__.update(
+            params_hash=params_hash,
+            created_at=created_at,
+            file=file,
+            _texts={"params": params, "metadata": metadata, "result_path": result_path},
+        )
+        return record
+
+    def __getattr__(self, name: str) -> Any:
+        """Read what is still a text."""
+        texts = self.__dict__.get("_texts")
+        if texts is None or name not in texts:
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+        text, folder = texts[name], self.__dict__.get("_folder")
+        if name == "result_path":
+            value: Any = Path(text) if folder is None else folder / text  # of two, an absolute one is the answer
+        else:
+            value = from_json(text)
+        return self.__dict__.setdefault(name, value)
+
+    def located(self, folder: Path) -> RunRecord:
+        """Return the record with a relative path taken as one inside a folder.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+            Where results lie.
+
+        Returns
+        -------
+        RunRecord
+            The record, or a copy.
+        """
+        if "result_path" not in self.__dict__:
+            copied = object.__new__(type(self))
+            copied.__dict__.update(self.__dict__)
+            copied.__dict__["_folder"] = folder
+            return copied
+        path = Path(self.result_path)
+        return self if path.is_absolute() else replace(self, result_path=folder / path)
 
     def _repr_html_(self) -> str:
         """Return the record, for a notebook."""
@@ -111,6 +181,11 @@ class RunRecord:
 
 class Runs(list[RunRecord]):
     """A list of runs that can be looked at as a table.
+
+    Parameters
+    ----------
+    iterable : iterable of RunRecord
+        The runs.
 
     Examples
     --------

@@ -23,7 +23,7 @@ from chunk_memo.provenance import surroundings
 from chunk_memo.runparams import from_json
 from chunk_memo.runs import FileMark, RunRecord
 
-__all__ = ["Job", "Made", "RunWork", "Runner", "check_runner", "is_sweep"]
+__all__ = ["Job", "Made", "RunWork", "Runner", "check_not_inside", "check_runner", "is_sweep"]
 
 Runner = Callable[[dict[str, Any], Path], Any]
 """What runs: ``(params, result_path) -> None``; it writes its result to the path."""
@@ -100,6 +100,34 @@ def is_sweep(runner: Any) -> bool:
     return callable(getattr(runner, "cache_for", None)) and callable(getattr(runner, "plan", None))
 
 
+def check_not_inside(results_dir: Path, job: Job) -> None:
+    """Refuse a run that is asked for by the runner that makes it, which would wait for itself.
+
+    Parameters
+    ----------
+    results_dir : pathlib.Path
+        Where results lie.
+    job : Job
+        The run.
+
+    Raises
+    ------
+    SpecError
+        Where this thread is making it.
+    """
+    if (results_dir, job.params_hash) in _made_here():
+        raise SpecError(
+            f"a runner asked for {job} of {str(results_dir)!r}, which it is making itself; give the inner call"
+            f" other params"
+        )
+
+
+def _made_here() -> set[tuple[Path, str]]:
+    """Return the runs that this thread is making."""
+    made: set[tuple[Path, str]] = _running.__dict__.setdefault("runs", set())
+    return made
+
+
 class RunWork:
     """What is done for each run, here or in another process.
 
@@ -125,17 +153,31 @@ class RunWork:
         self._runner = runner
         self._metadata = dict(metadata)
         self._again = again
+        self._keep: Callable[[RunRecord], Any] | None = None
 
     def __call__(self, job: Job) -> Made:
         """Carry out a run; what it raises comes back, so that one bad run does not end the map."""
         try:
-            return Made(self.carry_out(job))
+            made = Made(self.carry_out(job))
+            if self._keep is not None and made.record is not None:
+                self._keep(made.record)
+            return made
         except Exception as error:
             return Made(None, _portable(error))
 
+    def keep_by_yourself(self, keep: Callable[[RunRecord], Any]) -> None:
+        """Let threads that cannot be ended insert what they finish after nobody waits for it any more.
+
+        Parameters
+        ----------
+        keep : callable
+            Inserts a record.
+        """
+        self._keep = keep
+
     def __getstate__(self) -> bytes:
         """Return what travels: the runner by value where it cannot be imported."""
-        return travel.packed(self.__dict__)
+        return travel.packed({**self.__dict__, "_keep": None})
 
     def __setstate__(self, data: bytes) -> None:
         self.__dict__.update(travel.unpacked(data))
@@ -160,12 +202,8 @@ class RunWork:
         SpecError
             Where the runner asks for the very run that it is making.
         """
-        running: set[tuple[Path, str]] = _running.__dict__.setdefault("hashes", set())
-        if (self._results_dir, job.params_hash) in running:
-            raise SpecError(
-                f"the runner {_named(self._runner)!r} asked for {job}, which it is making itself; give the inner"
-                f" call other params"
-            )
+        check_not_inside(self._results_dir, job)
+        running = _made_here()
         running.add((self._results_dir, job.params_hash))
         try:
             return self._swept(job) if is_sweep(self._runner) else self._written(job)

@@ -244,7 +244,7 @@ class Nearby:
                     chunk.close()
                     found[ranks] = True
                     continue
-            elif any(os.path.exists(path) for path in self.store.paths(ref)):
+            elif any(files.is_there(path) for path in self.store.paths(ref)):
                 found[ranks] = True
                 continue
             for part in self._parts(ref):
@@ -422,7 +422,7 @@ class Scattered:
         found, looked = [], set()
         for layer in layers if order else ():
             place = layer.store.folder.path / FOLDER
-            if layer.hidden or not os.path.isdir(place):
+            if layer.hidden or not files.is_folder(place):
                 continue
             store = self.store(layer)
             key = os.fspath(place)
@@ -455,7 +455,7 @@ class Scattered:
         seen = set()
         for layer in layers:
             place = os.fspath(layer.store.folder.path)
-            if place not in seen and os.path.isdir(layer.store.folder.path / FOLDER):
+            if place not in seen and files.is_folder(layer.store.folder.path / FOLDER):
                 seen.add(place)
                 yield self.store(layer)
 

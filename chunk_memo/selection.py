@@ -184,7 +184,12 @@ def _several(value: Any) -> list[Any] | None:
     return in_stable_order(items) if isinstance(value, set | frozenset) else items
 
 
+_SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
+
+
 def _is_value(axis: Axis, value: Any) -> bool:
+    if isinstance(value, list | tuple | range) and _SCALARS.issuperset(map(type, axis.values)):
+        return False  # without the canonical bytes of what may be a long list
     try:
         return canonical_bytes(value) in axis.lookup
     except IdentityError:
@@ -638,7 +643,7 @@ def _plain(array: npt.NDArray[Any]) -> Any:
     return array.tolist() if len(array) <= _MOST_KEPT else array
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # never changed; freezing would double what making one costs
 class Cell:
     """Points of a request that lie in the same chunks: one group of values per axis."""
 
@@ -648,12 +653,12 @@ class Cell:
     @property
     def shape(self) -> tuple[int, ...]:
         """Number of distinct values along each axis."""
-        return tuple(len(axis) for axis in self.axes)
+        return tuple(map(len, self.axes))
 
     @property
     def points(self) -> int:
         """Number of distinct points."""
-        return math.prod(self.shape)
+        return math.prod(map(len, self.axes))
 
     def alone(self) -> Cell:
         """Return this cell as if nothing else had been asked for.
@@ -795,11 +800,37 @@ class Cells:
         Cell
             The cell.
         """
+        axes = self.axes
+        if len(axes) == 2:
+            row, place = divmod(index, len(axes[1]))
+            return Cell((axes[0][row], axes[1][place]))
         places = []
-        for axis in reversed(self.axes):
+        for axis in reversed(axes):
             index, place = divmod(index, len(axis))
             places.append(axis[place])
         return Cell(tuple(reversed(places)))
+
+    def points_of(self, ranks: Sequence[int]) -> int:
+        """Return how many distinct points some cells have together.
+
+        Parameters
+        ----------
+        ranks : sequence of int
+            Their ranks in the order of iteration.
+
+        Returns
+        -------
+        int
+            The number of points.
+        """
+        if not self.axes or not len(ranks):
+            return len(ranks)
+        index = np.asarray(ranks, np.intp)
+        index = index if self.ranking is None else self.ranking[index]
+        counts = np.ones(len(index), np.intp)
+        for axis, places in zip(self.axes, np.unravel_index(index, self.shape), strict=True):
+            counts *= axis.lengths[places]
+        return int(counts.sum())
 
     @cached_property
     def ranking(self) -> IntArray | None:

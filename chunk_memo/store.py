@@ -42,7 +42,7 @@ from chunk_memo.runparams import (
 )
 from chunk_memo.runqueue import RunQueue
 from chunk_memo.runs import FileMark, IndexBackend, RunRecord, Runs
-from chunk_memo.runwork import Job, Runner, RunWork, check_runner, is_sweep
+from chunk_memo.runwork import Job, Runner, RunWork, check_not_inside, check_runner, is_sweep
 
 __all__ = [
     "FileMark",
@@ -76,7 +76,7 @@ class Store:
     db_path : path-like, default "./entropic.json"
         The index: one SQLite file, whatever its suffix, or the URL of a PostgreSQL database. Where a JSON index
         of TinyDB lies under that name, its records are taken over, it stays as it is, and the SQLite file lies
-        beside it as ``<db_path>.sqlite``. (The default is the older package's, whose users find their runs.)
+        beside it as ``<db_path>.sqlite``. The default is the older package's, whose users find their runs.
     file_suffix : str, default ".h5"
         Suffix of result files; one that a writer such as ``np.save`` adds takes its place.
     index : IndexBackend, optional
@@ -183,8 +183,12 @@ class Store:
 
         Parameters
         ----------
-        params, runner, **metadata
+        params : mapping
+            The run's params.
+        runner : callable
             As for :meth:`run_or_retrieve`.
+        **metadata : object
+            Kept with the record.
 
         Returns
         -------
@@ -318,9 +322,9 @@ class Store:
         **metadata : object
             Kept with new records.
 
-        Yields
-        ------
-        RunRecord
+        Returns
+        -------
+        iterator of RunRecord
             One for each of `params_iter`. Equal params are run once. Where a run fails, those that are under way
             are finished and kept, and its error is raised when it is its turn.
         """
@@ -352,13 +356,19 @@ class Store:
         ----------
         function : callable
             Called in this process with each record; it may read the result.
-        params_iter, runner, map_fn, map_fn_kwargs, **metadata
+        params_iter : iterable of mapping
+            The params of each run.
+        runner : callable
+            As for :meth:`run_or_retrieve`.
+        map_fn, map_fn_kwargs : object, optional
             As for :meth:`sweep`.
+        **metadata : object
+            Kept with new records.
 
-        Yields
-        ------
-        object
-            What `function` returned.
+        Returns
+        -------
+        iterator
+            What `function` returned for each.
 
         Examples
         --------
@@ -482,8 +492,7 @@ class Store:
 
     def _here(self, record: RunRecord) -> RunRecord:
         """Return a record with its path as it is on this machine."""
-        path = Path(record.result_path)
-        return record if path.is_absolute() else replace(record, result_path=self.results_dir / path)
+        return record.located(self.results_dir)
 
     def _is_damaged(self, record: RunRecord) -> bool:
         try:
@@ -510,19 +519,20 @@ class Store:
 
     def _made(self, job: Job, runner: Any, metadata: Mapping[str, Any]) -> RunRecord:
         """Make a run that nobody else makes, or wait for whoever makes it."""
+        check_not_inside(self.results_dir, job)
         wait = _FIRST_WAIT
-        while True:
-            lease = self.claim(job)
-            if lease is not None:
-                with lease:
-                    found = self._stored(job, runner)
-                    if found is None:
-                        found = self._replaced(job, self._work(runner, metadata).carry_out(job))
-                results.sweep_up(self.results_dir)
-                return found
+        while (lease := self.claim(job)) is None:
             while not results.claims(self.results_dir).is_free(job.params_hash):
                 time.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
+        try:
+            with lease:
+                found = self._stored(job, runner)
+                if found is None:
+                    found = self._replaced(job, self._work(runner, metadata).carry_out(job))
+        finally:
+            results.sweep_up(self.results_dir)
+        return found
 
     def claim(self, job: Job) -> Lease | None:
         """Claim a run for this process.
@@ -616,7 +626,9 @@ class Store:
                             yield from queue.answers()
                 yield from queue.answers(all_done=True)
         finally:
+            work.keep_by_yourself(self.keep)
             queue.give_up()
+            results.clear_remains(self.results_dir)  # of workers that were killed
             results.sweep_up(self.results_dir)
 
     def _registered(self, thing: Any) -> tuple[Path, FileMark | None]:

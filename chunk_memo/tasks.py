@@ -97,6 +97,12 @@ class Gaps(Sequence[Missing]):
             return [self._entry(rank) for rank in self._ranks[index]]
         return self._entry(self._ranks[index])
 
+    def __iter__(self) -> Iterator[Missing]:
+        """Iterate over the cells."""
+        at, points = self._cells.at, self._points.get
+        for rank in self._ranks:
+            yield rank, at(rank), points(rank)
+
     def _entry(self, rank: int) -> Missing:
         return rank, self._cells.at(rank), self._points.get(rank)
 
@@ -118,7 +124,7 @@ class Share(NamedTuple):
     """The outputs that belong to those points, by number; None for all of them."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # never changed; freezing would double what making one costs
 class Task:
     """One call of the function: points of one chunk that are not stored."""
 
@@ -136,12 +142,12 @@ class Task:
     @property
     def shape(self) -> tuple[int, ...]:
         """Number of values along each axis."""
-        return tuple(len(values) for values in self.values)
+        return tuple(map(len, self.values))
 
     @property
     def count(self) -> int:
         """Number of points."""
-        return math.prod(self.shape)
+        return math.prod(map(len, self.values))
 
     def arguments(self) -> dict[str, list[Any]]:
         """Return what the function is called with.
@@ -151,7 +157,7 @@ class Task:
         dict of str to list
             Axis name to values.
         """
-        return {name: list(values) for name, values in zip(self.order, self.values, strict=True)}
+        return dict(zip(self.order, map(list, self.values), strict=True))
 
     def each(self) -> Iterator[dict[str, Any]]:
         """Iterate over the points, row-major.
@@ -216,10 +222,11 @@ class _Member(NamedTuple):
 def _by_chunk(selection: Selection, missing: Iterable[Missing], bins: Bins) -> Iterator[list[_Member]]:
     """Put together the cells that will be stored in one chunk; several only where bins overlap."""
     order = selection.order
-    members = (_Member(*entry, entry[1].candidates(bins, order)[0]) for entry in missing)
     if not any(bins.of(name).overlapping for name in order):
-        yield from ([member] for member in members)
+        first = (0,) * len(order)
+        yield from ([_Member(*entry, first)] for entry in missing)
         return
+    members = (_Member(*entry, entry[1].candidates(bins, order)[0]) for entry in missing)
     together: dict[tuple[int, ...], list[_Member]] = {}
     for member in members:
         together.setdefault(member.numbers, []).append(member)
@@ -237,10 +244,8 @@ class _Group(NamedTuple):
     values: tuple[Any, ...]
     places: IntArray
     """Their positions in the bin, ascending."""
-    ranks: IntArray
-    """Their ranks in the cell."""
-    straight: bool
-    """Whether those are 0, 1, 2, …"""
+    ranks: IntArray | None
+    """Their ranks in the cell; None where those are 0, 1, 2, …"""
 
 
 class _Groups:
@@ -265,11 +270,11 @@ class _Groups:
         if pick == 0:  # ascending, as a cell has them
             asked, span = self._asked, axis.span
             chosen = asked[span] if span is not None else [asked[i] for i in axis.source.tolist()]
-            return _Group(axis, tuple(chosen), places, np.arange(len(places)), True)
+            return _Group(axis, tuple(chosen), places, None)
         ranks = np.argsort(places, kind="stable")
         straight = bool((ranks == np.arange(len(ranks))).all())
         values = tuple([self._asked[i] for i in axis.source[ranks].tolist()])
-        return _Group(axis, values, places[ranks], ranks, straight)
+        return _Group(axis, values, places[ranks], None if straight else ranks)
 
 
 def _whole(order: tuple[str, ...], ref: ChunkRef, member: _Member, groups: Sequence[_Groups]) -> Task:
@@ -281,8 +286,9 @@ def _whole(order: tuple[str, ...], ref: ChunkRef, member: _Member, groups: Seque
     cell_points: IntArray | None = None
     if math.prod(map(len, values)) < ref.points:
         points = _flat([group.places for group in along], ref.sizes)
-    if not all(group.straight for group in along):
-        cell_points = _flat([group.ranks for group in along], cell.shape)
+    if any(group.ranks is not None for group in along):
+        ranks = [np.arange(len(g.values)) if g.ranks is None else g.ranks for g in along]
+        cell_points = _flat(ranks, cell.shape)
     return Task(ref, order, values, points, (Share(member.rank, cell, cell_points, None),))
 
 

@@ -6,6 +6,7 @@ without being simulated again.
 """
 
 import multiprocessing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,24 @@ STEPS = 60
 SIZE = 24
 
 
+@dataclass
+class Cow:
+    """A grazer: where it is, what it lives on, and how long it has lived."""
+
+    name: str
+    x: int
+    y: int
+    energy: float
+    age: int = 0
+
+
 def simulate(task):
     """Run one simulation, and log every step of it."""
     simulation_id, parameters = task
     rng = np.random.default_rng(parameters["seed"])
     meadow = np.full((SIZE, SIZE), 0.5)
     herd = [
-        {"id": f"cow_{i}", "x": rng.integers(SIZE), "y": rng.integers(SIZE), "energy": 2.0, "age": 0}
+        Cow(f"cow_{i}", int(rng.integers(SIZE)), int(rng.integers(SIZE)), 2.0)
         for i in range(parameters["grazers"])
     ]
     born = len(herd)
@@ -35,29 +47,29 @@ def simulate(task):
             meadow += parameters["growth"] * meadow * (1 - meadow)
             eaten, births = 0.0, 0
             for cow in list(herd):
-                cow["x"] = (cow["x"] + rng.integers(-1, 2)) % SIZE
-                cow["y"] = (cow["y"] + rng.integers(-1, 2)) % SIZE
-                bite = 0.8 * meadow[cow["x"], cow["y"]]
-                meadow[cow["x"], cow["y"]] -= bite
+                cow.x = (cow.x + int(rng.integers(-1, 2))) % SIZE
+                cow.y = (cow.y + int(rng.integers(-1, 2))) % SIZE
+                bite = 0.8 * float(meadow[cow.x, cow.y])
+                meadow[cow.x, cow.y] -= bite
                 eaten += bite
-                cow["energy"] += bite - 0.3
-                cow["age"] += 1
-                if cow["energy"] > 3.0:
-                    cow["energy"] -= 1.5
-                    herd.append(cow | {"id": f"cow_{born}", "energy": 1.0, "age": 0})
-                    context.log_reproduction_event(step, cow["id"], f"cow_{born}")
+                cow.energy += bite - 0.3
+                cow.age += 1
+                if cow.energy > 3.0:
+                    cow.energy -= 1.5
+                    herd.append(Cow(f"cow_{born}", cow.x, cow.y, 1.0))
+                    context.log_reproduction_event(step, cow.name, f"cow_{born}")
                     born, births = born + 1, births + 1
             before = len(herd)
-            herd = [cow for cow in herd if cow["energy"] > 0]
+            herd = [cow for cow in herd if cow.energy > 0]
             context.log_step(
                 step_number=step,
                 agent_states=[
                     {
-                        "agent_id": cow["id"],
-                        "position_x": cow["x"],
-                        "position_y": cow["y"],
-                        "resource_level": cow["energy"],
-                        "age": cow["age"],
+                        "agent_id": cow.name,
+                        "position_x": cow.x,
+                        "position_y": cow.y,
+                        "resource_level": cow.energy,
+                        "age": cow.age,
                     }
                     for cow in herd
                 ],

@@ -84,7 +84,8 @@ def run_program() -> Callable[[Path], str]:
     """
     # A progress bar comes or stays away with the machine's speed, so it is off here.
     here = str(Path(__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": here, "TQDM_DISABLE": "1"}
+    path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "TQDM_DISABLE": "1"}
 
     def run(program: Path) -> str:
         done = subprocess.run(

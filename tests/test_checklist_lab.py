@@ -437,6 +437,9 @@ def test_079_it_is_time_to_save_every_so_many_iterations(tmp_path: Path) -> None
     assert [0, 100, 200] == [i for i in range(250) if manager.should_save_checkpoint(i)]
     manager = CheckpointManager(tmp_path, "exp", save_frequency=100)
     assert [0, 128, 256, 320] == [i for i in range(0, 400, 64) if manager.should_save_checkpoint(i)][:4]
+    manager.save_checkpoint({}, 256)
+    manager = CheckpointManager(tmp_path, "exp", save_frequency=100)  # as in another process, later
+    assert [320, 448] == [i for i in range(320, 500, 64) if manager.should_save_checkpoint(i)]
     assert not CheckpointManager(tmp_path, "exp").should_save_checkpoint(0)
     assert CheckpointManager(tmp_path, "exp", save_every_seconds=1e-9).should_save_checkpoint(7)
     assert not CheckpointManager(tmp_path, "exp", save_every_seconds=3600.0).should_save_checkpoint(7)

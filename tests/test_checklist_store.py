@@ -167,7 +167,7 @@ def test_43_a_record_is_immutable(store: Store, runner: Counted) -> None:
         record.params_hash = "other"  # type: ignore[misc]
 
 
-GOLDEN = {
+GOLDEN: dict[str, dict[str, Any]] = {
     "44136fa355b3678a": {},
     "f444a074a2e52bf9": {"n": 100, "steps": 5000, "dt": 0.01},
     "5e63321feac83d1d": {"method": Method.RK4, "shape": (2, 3), "on": True, "none": None, "é": "ü"},
@@ -239,7 +239,7 @@ def test_45_different_params_do_not(one: dict[str, Any], other: dict[str, Any]) 
 
 def test_45_the_record_keeps_what_was_given(store: Store, runner: Counted) -> None:
     """Rounding is for the hash alone; the record has the float itself, and the array."""
-    given = {"x": 0.1 + 0.2, "grid": np.linspace(0, 1, 5)}
+    given: dict[str, Any] = {"x": 0.1 + 0.2, "grid": np.linspace(0, 1, 5)}
     store.run(given, runner)
     found = store.retrieve({"x": 0.3, "grid": np.linspace(0, 1, 5)})
     assert found is not None

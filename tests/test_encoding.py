@@ -1372,3 +1372,42 @@ def test_object_dtypes_are_never_made_from_a_file() -> None:
     encoded = encode([np.zeros(2, [("a", "i8")])])
     with pytest.raises(ChunkFormatError, match="dtype"):
         decode(renamed(encoded.tree, "<i8", "|O8"), encoded.arrays, 1)
+
+
+STREAMS = [np.random.MT19937, np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64]
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_random_numbers_go_on_where_they_were(stream: Any) -> None:
+    """Generators, old and new, their streams and seeds: the next numbers, and children, are the same."""
+    seeds = np.random.SeedSequence([1, 2**70], spawn_key=(3,))
+    generator, old, plain = np.random.Generator(stream(seeds)), np.random.RandomState(stream(5)), random.Random(7)
+    generator.integers(0, 9, dtype=np.uint32)  # half of a 64-bit number is kept for the next one
+    generator.spawn(2)
+    old.standard_normal(3)  # one of a pair of normal numbers is kept
+    plain.gauss(0, 1)
+    own = np.random.SeedSequence(9).spawn(1)[0]
+    encoded = encode([{"new": generator, "old": old, "plain": plain, "stream": stream(3), "seeds": own}])
+    [found] = decode(json.loads(json.dumps(encoded.tree)), encoded.arrays, 1)
+
+    def next_of(state: dict[str, Any]) -> list[Any]:
+        return [
+            state["new"].integers(0, 9, 5, np.uint32).tolist(),
+            state["new"].normal(size=5).tobytes(),
+            state["new"].spawn(1)[0].random(),
+            state["old"].standard_normal(5).tobytes(),
+            [state["plain"].gauss(0, 1), state["plain"].random()],
+            state["stream"].random_raw(3).tolist(),
+            state["seeds"].spawn(1)[0].generate_state(2).tolist(),
+        ]
+
+    given = {"new": generator, "old": old, "plain": plain, "stream": stream(3), "seeds": own}
+    assert next_of(given) == next_of(found)
+
+
+def test_a_damaged_state_of_random_numbers_is_an_error() -> None:
+    """It is a `ChunkFormatError`, not whatever NumPy makes of it."""
+    encoded = encode([np.random.default_rng(1)])
+    name = next(name for name in encoded.arrays if name.endswith("bit_generator"))
+    with pytest.raises(ChunkFormatError):
+        decode(encoded.tree, {**encoded.arrays, name: np.array([b"other"])}, 1)

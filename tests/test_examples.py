@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from collections.abc import Callable
@@ -54,6 +55,22 @@ def test_the_quick_start_repeats_its_story(tmp_path: Path, run_program: Callable
     assert first == second
 
 
+def test_the_store_tells_the_truth(tmp_path: Path, run_program: Callable[[Path], str]) -> None:
+    """The second sweep runs nothing, halving the step divides RK4's drift by far more than Euler's."""
+    printed = run_program(copy_of("store.py", tmp_path))
+    assert [("first sweep", "18", "18"), ("same sweep", "18", "0")] == re.findall(
+        r"^(first sweep|same sweep) +(\d+) runs, +(\d+) of them new", printed, re.M
+    )
+    assert "rk4 with steps below 0.1: 6 runs, which differ in ('beta', 'solver')" in printed
+    rows = re.findall(r"^(0\.\d+) +(\S+) +(\S+)$", printed, re.M)
+    assert ["0.1", "0.05", "0.025"] == [step for step, _, _ in rows]
+    euler, rk4 = ([float(row[column]) for row in rows] for column in (1, 2))
+    assert all(one / other > 10 for one, other in itertools.pairwise(rk4))
+    assert all(2 < one / other < 4 for one, other in itertools.pairwise(euler))
+    assert "registered, and found: another program" in printed
+    assert "a run's record: .npy file" in printed
+
+
 @pytest.mark.parametrize(
     ("part", "claim"),
     [
@@ -77,6 +94,20 @@ def walk(tmp_path_factory: pytest.TempPathFactory, run_program: Callable[[Path],
     """Return what the basic example prints, part by part, each from its headline on."""
     printed = run_program(copy_of("basic.py", tmp_path_factory.mktemp("walk")))
     return printed.split("\n--- ")[1:]
+
+
+def test_the_logged_experiment_tells_the_truth(tmp_path: Path, run_program: Callable[[Path], str]) -> None:
+    """Killed and run again, it ends with the same bits as undisturbed, near the fit that is known."""
+    printed = run_program(copy_of("logged_experiment.py", tmp_path)).splitlines()
+    assert [
+        "killed after iteration 300: the process ended with -9",
+        "run again: its log tells of 2 starts, and is completed",
+        "the same 10 results, bit by bit: True",
+        "best fit: beta 1.69 per day, gamma 0.45 per day",
+        "written: killed.csv killed.json killed.pkl killed_summary.json",
+    ] == printed
+    layout = {path.relative_to(tmp_path / "results" / "killed").parts[0] for path in tmp_path.rglob("killed*.*")}
+    assert {"logs", "checkpoints", "killed.json", "killed.csv", "killed.pkl", "killed_summary.json"} == layout
 
 
 def test_the_central_database_is_filled_by_parallel_workers(

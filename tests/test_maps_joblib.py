@@ -147,6 +147,12 @@ def test_a_backend_that_is_not_there() -> None:
         outcomes(Joblib(2, backend="no_such_backend").run(mapping.square, iter([1])))
 
 
+def test_a_backend_that_keeps_results_back_is_refused() -> None:
+    """The backend that would wait for ever for a worker which was killed is an error that says what to take."""
+    with pytest.raises(SpecError, match=r"'loky', 'threading', 'dask'.*map_fn=pool"):
+        outcomes(Joblib(2, backend="multiprocessing").run(mapping.square, iter([1])))
+
+
 @pytest.mark.parametrize("name", ["timeout", "return_as", "batch_size", "pre_dispatch"])
 def test_keywords_that_are_not_the_callers(name: str) -> None:
     """A keyword that the map sets itself is refused, by name."""

@@ -7,7 +7,6 @@ import os
 import pickle
 import sqlite3
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -136,16 +135,13 @@ class Contract:
 
     def test_threads(self, index: RunIndex) -> None:
         """One object may be used from several threads."""
-        threads = [
-            threading.Thread(
-                target=lambda first=first: [index.insert(record({"n": first + i})) for i in range(20)]
-            )
-            for first in (0, 20, 40)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+
+        def insert(first: int) -> None:
+            for n in range(first, first + 20):
+                index.insert(record({"n": n}))
+
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(insert, (0, 20, 40)))
         assert list(range(60)) == sorted(each.params["n"] for each in index.all())
 
     def test_hostile_names_and_values(self, index: RunIndex) -> None:

@@ -20,7 +20,10 @@ import numpy as np
 from chunk_memo import ChunkMemo
 
 HERE = Path(__file__).parent
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+}
 """For processes that need the ``chunk_memo`` of this checkout and the modules of these tests."""
 
 

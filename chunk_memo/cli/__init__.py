@@ -20,14 +20,18 @@ __all__ = ["main"]
 
 _HOMES = {
     "checkpoints": "chunk_memo.cli.lab",
+    "convert": "chunk_memo.cli.datasets",
     "doctor": "chunk_memo.cli.examining",
     "experiments": "chunk_memo.cli.experiments",
+    "export": "chunk_memo.cli.datasets",
     "gc": "chunk_memo.cli.tending",
     "info": "chunk_memo.cli.looking",
     "key": "chunk_memo.cli.keys",
     "log": "chunk_memo.cli.lab",
     "ls": "chunk_memo.cli.looking",
     "merge": "chunk_memo.cli.tending",
+    "query": "chunk_memo.cli.datasets",
+    "rollup": "chunk_memo.cli.datasets",
     "status": "chunk_memo.cli.watching",
     "verify": "chunk_memo.cli.tending",
 }

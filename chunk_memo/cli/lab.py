@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from chunk_memo.cli import common
 from chunk_memo.cli.saving import save_results, saving_option
 from chunk_memo.display.history import size_text, table_lines
 from chunk_memo.errors import ChunkMemoError, DamageWarning
@@ -19,9 +20,7 @@ from chunk_memo.lab.checkpoint import CheckpointManager
 __all__ = ["checkpoints", "log"]
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _of = click.option("--name", metavar="EXPERIMENT", help="Only this experiment; by default every one in DIR.")
 
 
@@ -32,7 +31,7 @@ def log() -> None:
 
 @log.command()
 @click.argument("file", type=_FILE)
-@_as_json
+@common.as_json
 @saving_option
 def analyze(file: Path, as_json: bool, save_to: Path | None) -> None:
     """Summarize FILE, the JSON lines of an experiment, and what it was renamed to before.
@@ -48,7 +47,7 @@ def analyze(file: Path, as_json: bool, save_to: Path | None) -> None:
     if as_json:
         click.echo(json.dumps(found, indent=1))
     else:
-        click.echo("\n".join(_analysis_lines(found)))
+        common.echo_lines(_analysis_lines(found))
     if not found["total_events"]:
         raise click.ClickException(
             f"'{file}' holds no events; expected the file …_structured.jsonl of an experiment"
@@ -78,9 +77,9 @@ def checkpoints() -> None:
 
 
 @checkpoints.command()
-@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("folder", metavar="DIR", type=common.FOLDER)
 @_of
-@_as_json
+@common.as_json
 @saving_option
 def ls(folder: Path, name: str | None, as_json: bool, save_to: Path | None) -> None:
     """List the checkpoints in DIR, the oldest first.
@@ -104,13 +103,13 @@ def ls(folder: Path, name: str | None, as_json: bool, save_to: Path | None) -> N
         click.echo(json.dumps(rows, indent=1))
         return
     cells = [(i.path.name, str(i.iteration), i.timestamp[:19], size_text(i.nbytes)) for i in infos]
-    click.echo("\n".join(table_lines(("file", "iteration", "saved at (UTC)", "size"), cells, left=(0, 2))))
+    common.echo_lines(table_lines(("file", "iteration", "saved at (UTC)", "size"), cells, left=(0, 2)))
 
 
 @checkpoints.command()
-@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("folder", metavar="DIR", type=common.FOLDER)
 @_of
-@_as_json
+@common.as_json
 @saving_option
 def verify(folder: Path, name: str | None, as_json: bool, save_to: Path | None) -> None:
     """Check every byte of the checkpoints in DIR.
@@ -125,8 +124,9 @@ def verify(folder: Path, name: str | None, as_json: bool, save_to: Path | None) 
     if as_json:
         click.echo(json.dumps(rows, indent=1))
     else:
-        for file, error in checked.items():
-            click.echo(f"{file}  {'intact' if error is None else f'DAMAGED: {error}'}")
+        common.echo_lines(
+            f"{file}  {'intact' if error is None else f'DAMAGED: {error}'}" for file, error in checked.items()
+        )
         damaged = sum(error is not None for error in checked.values())
         click.echo(f"{len(checked)} checkpoints, {damaged} damaged")
     if any(checked.values()):
@@ -134,10 +134,10 @@ def verify(folder: Path, name: str | None, as_json: bool, save_to: Path | None) 
 
 
 @checkpoints.command()
-@click.argument("folder", metavar="DIR", type=_FOLDER)
+@click.argument("folder", metavar="DIR", type=common.FOLDER)
 @click.argument("target", metavar="TARGET", type=click.Path(file_okay=False, path_type=Path))
 @_of
-@_as_json
+@common.as_json
 def backup(folder: Path, target: Path, name: str | None, as_json: bool) -> None:
     """Copy the checkpoints in DIR to the folder TARGET, each verified before and after.
 
@@ -156,8 +156,7 @@ def backup(folder: Path, target: Path, name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1))
     else:
-        for row in rows:
-            click.echo(f"{row['file']}  {row['copy'] or 'NOT COPIED: ' + row['error']}")
+        common.echo_lines(f"{row['file']}  {row['copy'] or 'NOT COPIED: ' + row['error']}" for row in rows)
     if any(row["error"] for row in rows):
         raise click.exceptions.Exit(1)
 

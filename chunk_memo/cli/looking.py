@@ -80,6 +80,8 @@ class Place(NamedTuple):
 
 PLACES = [
     Place("cache", ("metadata.json", "chunks"), "chunk_memo.cli.looking:describe_cache"),
+    Place("dataset", ("_log",), "chunk_memo.cli.datasets:describe_dataset"),
+    Place("datasets", ("seeds", "events"), "chunk_memo.cli.datasets:describe_datasets"),
     Place("root", (), "chunk_memo.cli.looking:describe_root"),
 ]
 """The kinds of folders, tried in this order; the last one fits any folder."""
@@ -89,9 +91,10 @@ PLACES = [
 @click.argument("path", type=common.FOLDER)
 @common.as_json
 def info(path: Path, as_json: bool) -> None:
-    """Say what is known of PATH, a cache or a folder of caches.
+    """Say what is known of PATH, a cache, a folder of caches, or datasets of rows.
 
-    Of a cache: its function, params, axes, points and files. Of a folder of caches: their number and size.
+    Of a cache: its function, params, axes, points and files. Of a folder of caches: their number and size. Of
+    datasets: their rows, columns and views.
 
     Exit codes: 0 all went well; 1 its metadata is damaged; 2 PATH is no folder.
     """

@@ -74,6 +74,23 @@ class Template:
         self.alike = [(part, alike[part]) for part in (slice(0, 1), slice(2, 9), slice(11, words))]
         self.rest = data[words * 8 : end]
         self._bytes = [(slice(p.start * 8, p.stop * 8), data[p.start * 8 : p.stop * 8]) for p, _ in self.alike]
+        common = b"".join([self.rest, *(part for _, part in self._bytes)])
+        self._likeness = (self.size, self.needed, self.covered, end, self.checksums, self.extents, common)
+
+    def is_like(self, other: Template) -> bool:
+        """Tell whether files of another template are held to the same bytes, and lie the same way.
+
+        Parameters
+        ----------
+        other : Template
+            The other.
+
+        Returns
+        -------
+        bool
+            Whether what reads files of one reads those of the other.
+        """
+        return self is other or self._likeness == other._likeness
 
     def fits(self, data: bytes, identity: bytes) -> bool:
         """Tell whether these are the bytes of an intact file of this template, and of that chunk.
@@ -182,7 +199,7 @@ class Batch:
                 batch = _spare.pop()
             except IndexError:  # another thread took it
                 break
-            if batch.template is template and batch.room >= min(most, batch.full):
+            if batch.template.is_like(template) and batch.room >= min(most, batch.full):
                 return batch
         return cls(template, most)
 

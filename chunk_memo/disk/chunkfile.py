@@ -1105,6 +1105,8 @@ class Chunk:
 
     Attributes
     ----------
+    checked : bool
+        For callers to note that they looked at the constant value.
     constant : object
         The caller's constant value. It is shared by all chunks of a template: not to be changed.
     identity : bytes
@@ -1129,6 +1131,7 @@ class Chunk:
         "_pieces",
         "_read",
         "_table",
+        "checked",
         "constant",
         "created_at",
         "file_id",
@@ -1166,6 +1169,7 @@ class Chunk:
         self._pieces = self._found_pieces(head, start + 8 * header.checksum_count) if header.piece_count else []
         self._finalizer: weakref.finalize[..., Any] | None = None
         self.constant = self._table.constant
+        self.checked = False
         self.created_at = header.created_at
         self.seconds = header.seconds
         self.nbytes = size
@@ -1206,6 +1210,11 @@ class Chunk:
     def plain(self) -> bool:
         """Whether no array is compressed, so that each lies at its place in every file of this template."""
         return not self._table.pieces
+
+    @property
+    def shares_constant(self) -> bool:
+        """Whether other chunks of this template have the very same constant object."""
+        return self._header.constant_size <= _CACHED_CONSTANT
 
     @property
     def names(self) -> list[str]:

@@ -385,8 +385,8 @@ def _random_state_plain(state: Any) -> Any:
 def _random_state_restore(plain: Any) -> Any:
     from numpy import random
 
-    named = {cls.__name__: cls for cls in (random.MT19937, random.PCG64, random.PCG64DXSM, random.Philox)}
-    named["SFC64"] = random.SFC64
+    streams: tuple[Any, ...] = (random.MT19937, random.PCG64, random.PCG64DXSM, random.Philox, random.SFC64)
+    named = {cls.__name__: cls for cls in streams}
     made = random.RandomState(named[plain["bit_generator"]](0))
     made.set_state(plain)
     return made

@@ -70,6 +70,7 @@ __all__ = [
     "Encoded",
     "PickledPart",
     "Record",
+    "are_copies",
     "decode",
     "decode_array",
     "encode",
@@ -265,8 +266,33 @@ def encode_array(array: np.ndarray, name: str = "output") -> Encoded:
         if array.dtype.kind not in "OT":
             raise _refusal(name, array, Refused(array, str(error))) from None
         return _encode_object_array(array, name)
-    stored = np.ascontiguousarray(stored)
+    stored = np.ascontiguousarray(stored) if stored.nbytes > _COPIED else np.array(stored, order="C")
     return Encoded({"k": "whole", **form, "a": name}, {name: stored}, True)
+
+
+_COPIED = 1 << 16
+"""Arrays of up to so many bytes are copied, so that what was returned may be changed at once."""
+
+
+def are_copies(arrays: Mapping[str, np.ndarray]) -> bool:
+    """Tell whether arrays of :func:`encode_array` share no memory with what they were made of.
+
+    Parameters
+    ----------
+    arrays : mapping of str to numpy.ndarray
+        The arrays.
+
+    Returns
+    -------
+    bool
+        Whether they are so small that they were copied.
+
+    Examples
+    --------
+    >>> are_copies(encode_array(np.arange(3)).arrays), are_copies(encode_array(np.zeros(100_000)).arrays)
+    (True, False)
+    """
+    return all(array.nbytes <= _COPIED for array in arrays.values())
 
 
 def decode_array(tree: Any, arrays: Mapping[str, np.ndarray]) -> np.ndarray:

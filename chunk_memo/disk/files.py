@@ -92,6 +92,7 @@ __all__ = [
     "volume",
     "walk",
     "write_over",
+    "writes_in_place",
 ]
 
 _T = TypeVar("_T")
@@ -108,7 +109,9 @@ TRANSIENT = frozenset({errno.EIO, errno.ESTALE, errno.EINTR})
 FileId = tuple[int, int]
 """What tells one file from another of the same name: (device, inode)."""
 
+_MANY_NAMES = 1 << 20  # a limit above that keeps no folder from being listed as a whole, in a third of the time
 _MAX_TRIES = 3
+_YOUNG = 60.0  # seconds for which a file without its head counts as being written
 _MAX_FOLDERS = 100  # how often others may remove an empty folder before a file lies in it
 _FLUSH_SECONDS = 1.0
 _FLUSH_FILES = 256
@@ -1299,7 +1302,9 @@ def _put_back(moved: Path, path: Path) -> Path | None:
 
 def _rename_back(moved: Path, path: Path) -> Path | None:
     try:
-        if not os.path.lexists(path):
+        if os.path.lexists(path):
+            os.unlink(moved)
+        else:
             os.rename(moved, path)
     except OSError:
         return moved
@@ -1396,8 +1401,19 @@ def read_whole(path: str | os.PathLike[str]) -> bytes:
     -------
     bytes
         Its content.
+
+    Raises
+    ------
+    OSError
+        FileNotFoundError where there is no such file, or where its head is still to be written by whoever
+        creates it exclusively: such a file is absent while it is young.
     """
-    return read_file(path, sys.maxsize)[0]
+    data = read_file(path, sys.maxsize)[0]
+    if not any(data[:8]):
+        seen = look_at(path)
+        if seen is not None and time.time() - seen.modified < _YOUNG:
+            raise FileNotFoundError(errno.ENOENT, "it is still being written", os.fspath(path))
+    return data
 
 
 def modified_at(path: str | os.PathLike[str]) -> int | None:
@@ -1582,6 +1598,8 @@ def some_names(folder: str | os.PathLike[str], limit: int) -> list[str]:
     list of str
         Names, in no particular order; none where there is no such folder.
     """
+    if limit > _MANY_NAMES:
+        return list_folder(folder)
     try:
         with os.scandir(folder) as entries:
             return [entry.name for entry in itertools.islice(entries, min(limit + 1, sys.maxsize))]
@@ -1656,6 +1674,25 @@ def link(path: str | os.PathLike[str], other: str | os.PathLike[str]) -> None:
     os.link(path, other)
 
 
+def writes_in_place(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether this process found that files cannot get their names there but by being created with them.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder.
+
+    Returns
+    -------
+    bool
+        Whether a file without its head may be one that somebody is writing.
+    """
+    try:
+        return _METHODS.get(os.stat(folder).st_dev) == "create"
+    except OSError:
+        return True
+
+
 def replace(path: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Syncer) -> None:
     """Write a file over the one that has its name; one of both is there whole at every moment.
 
@@ -1710,7 +1747,7 @@ def now(folder: str | os.PathLike[str]) -> float:
     """
     probe = f"{os.fspath(folder)}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
     try:
-        os.close(os.open(probe, _CREATE_FLAGS, 0o600))
+        os.close(os.open(probe, _CREATE_FLAGS, _PRIVATE_FILE))
     except OSError:
         return time.time()
     seen = look_at(probe)
@@ -1734,11 +1771,9 @@ def write_over(path: str | os.PathLike[str], data: bytes) -> None:
     name = os.fspath(path)
     folder = os.path.dirname(name)
     with contextlib.suppress(OSError):
-        try:
-            _write_in_place(name, [data], full=False, mode=_file_mode(folder))
-        except FileNotFoundError:
-            os.mkdir(folder, 0o700)
-            _write_in_place(name, [data], full=False, mode=_file_mode(folder))
+        if not is_there(folder) and is_there(os.path.dirname(folder)):
+            make_folder(folder)
+        _write_in_place(name, [data], full=False, mode=_file_mode(folder))
 
 
 def remove_tree(path: str | os.PathLike[str]) -> None:

@@ -501,9 +501,7 @@ class Folder:
 
     def _set_aside(self, name: str) -> Path | None:
         path = self.path / name
-        if self.read_only:
-            return None
-        seen = files.look_at(path)
+        seen = None if self.read_only else files.look_at(path)
         if seen is None:
             return None
         return files.quarantine(path, self.path / "quarantine", seen.file_id, lambda _: False)
@@ -731,8 +729,10 @@ class Folder:
             Whether these are all: no files are spread over folders.
         """
         listed = files.list_folder(f"{self._text}/chunks")
-        names = {name.rpartition(".")[0] for name in listed if name.endswith((".h5", ".parts"))}
-        return names, not any(len(name) == 2 for name in listed)
+        names = {name[:-3] for name in listed if name[-3:] == ".h5"}
+        if len(names) < len(listed):
+            names.update([name[:-6] for name in listed if name[-6:] == ".parts"])
+        return names, 2 not in set(map(len, listed))
 
     def stored(self, limit: int | None) -> tuple[set[str], set[str]] | None:
         """List the chunks of which something is stored, wherever it lies in ``chunks/``.
@@ -757,10 +757,10 @@ class Folder:
             left -= len(names)
             if left < 0:
                 return None
-            for name in names:
-                if name.endswith(".h5"):
-                    complete.add(name[:-3])
-                elif name.endswith(".parts"):
+            whole = [name[:-3] for name in names if name[-3:] == ".h5"]
+            complete.update(whole)
+            for name in names if len(whole) < len(names) else ():
+                if name.endswith(".parts"):
                     parts.add(name[:-6])
                 elif len(name) == 2:
                     folders.append(f"{folder}{name}/")

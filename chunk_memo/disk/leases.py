@@ -145,13 +145,27 @@ class Leases:
             files.rename(path, aside)
         except FileNotFoundError:
             return True
+        except OSError:  # renaming is refused; whoever renewed it in between computes what we do, and no more
+            files.remove(path)
+            return True
         moved = self._look(aside)
         if moved is not None and (moved.token, moved.modified) != (seen.token, seen.modified):
-            with contextlib.suppress(OSError):
-                files.link(aside, path)  # somebody claimed it anew, or renewed it, in between
+            _put_back(aside, path)  # somebody claimed it anew, or renewed it, in between
         with contextlib.suppress(OSError):
             files.remove(aside)
         return True
+
+
+def _put_back(aside: str, path: str) -> None:
+    """Give a claim its name again; where another has it by now, or that is refused, it is lost."""
+    try:
+        files.link(aside, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        with contextlib.suppress(OSError):
+            if not files.is_there(path):
+                files.rename(aside, path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,9 +291,7 @@ class Records:
 
     def _set_aside(self, name: str) -> Path | None:
         path = self._folder / name
-        if self._read_only:
-            return None
-        seen = files.look_at(path)
+        seen = None if self._read_only else files.look_at(path)
         if seen is None:
             return None
         return files.quarantine(path, self._folder / "quarantine", seen.file_id, lambda _: False)

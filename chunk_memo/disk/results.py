@@ -36,6 +36,7 @@ __all__ = [
 _RUNS = ".runs"
 _BLOCK = 1 << 20
 _MAX_TRIES = 100
+_OLD = 3600.0
 _known: dict[tuple[str, int, int], str] = {}
 """Digests that were taken in this process, by path, length and time."""
 
@@ -204,6 +205,7 @@ def clear_remains(results_dir: Path) -> int:
     """
     leases, home, removed = claims(results_dir), results_dir / _RUNS, 0
     names = files.list_folder(home)
+    _clear_scraps(home / "leases")
     claimed = [
         name.removesuffix(".json") for name in files.list_folder(home / "leases") if name.endswith(".json")
     ]
@@ -220,6 +222,15 @@ def clear_remains(results_dir: Path) -> int:
     if names:
         sweep_up(results_dir)
     return removed
+
+
+def _clear_scraps(folder: Path) -> None:
+    """Remove what a process left of a claim that it was killed at; nobody is at work on one for an hour."""
+    for name in files.list_folder(folder):
+        if not name.endswith(".json"):
+            with contextlib.suppress(OSError):
+                if time.time() - os.stat(folder / name).st_mtime > _OLD:
+                    os.unlink(folder / name)
 
 
 # --- marks -----------------------------------------------------------------------------------------------------

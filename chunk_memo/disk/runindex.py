@@ -19,6 +19,7 @@ import re
 import sqlite3
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,6 @@ from chunk_memo.runparams import (
     canonical_json,
     conditions,
     exact_json,
-    from_json,
     matches,
     plain_params,
     significant,
@@ -47,6 +47,7 @@ _PATIENCE: Final = 60.0
 """Seconds for which a statement waits for others that write."""
 _MOST_TEXT: Final = 64
 _MOST_NAME: Final = 200
+_TWELVE_DIGITS: Final = 10**11
 _MOST_VALUES: Final = 400
 """Databases take only so many values in one statement."""
 _FEW: Final = 1000
@@ -98,6 +99,21 @@ class RunIndex(ABC):
         ----------
         records : iterable of RunRecord
             The records.
+        """
+
+    @abstractmethod
+    def delete_by_hash(self, params_hash: str) -> bool:
+        """Forget all records of a hash.
+
+        Parameters
+        ----------
+        params_hash : str
+            16 hex characters.
+
+        Returns
+        -------
+        bool
+            Whether there was any.
         """
 
     @abstractmethod
@@ -398,9 +414,10 @@ class _SqlIndex(RunIndex):
             Oldest first.
         """
         rows = self._read(lambda session: self._narrowed(session, asked))
-        if not asked:
+        inexact = [each for each in asked if not _is_exact(each)]
+        if not inexact:
             return [_record(row) for row in rows]
-        return [_record(row) for row in rows if matches(json.loads(row[2]), asked)]
+        return [_record(row) for row in rows if matches(json.loads(row[2]), inexact)]
 
     def _narrowed(self, session: _Session, asked: Sequence[Condition]) -> Sequence[Sequence[Any]]:
         """Return the rows of all runs that meet a filter, and maybe of some others."""
@@ -523,7 +540,7 @@ class _SqlIndex(RunIndex):
 def _record(row: Sequence[Any]) -> RunRecord:
     _, params_hash, params, path, created_at, metadata, size, modified, digest = row
     mark = None if digest is None else FileMark(size, modified, digest)
-    return RunRecord(from_json(params), Path(path), params_hash, created_at, from_json(metadata), mark)
+    return RunRecord.from_texts(params, path, params_hash, created_at, metadata, mark)
 
 
 def _row(record: RunRecord) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -576,6 +593,16 @@ def _key(value: Any) -> tuple[float | None, str | None]:
     return None, "j" + hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def _is_exact(condition: Condition) -> bool:
+    """Tell whether the index finds what is equal, and nothing more."""
+    value = condition.value
+    if condition.op != "==" or len(condition.path) > 1:
+        return False
+    if isinstance(value, str):
+        return len(value) <= _MOST_TEXT and "\0" not in value and "\x01" not in value
+    return not isinstance(value, int | float) or abs(value) < _TWELVE_DIGITS
+
+
 def _clause(condition: Condition, at: int, values: dict[str, Any]) -> str:
     """Return the SQL for what meets a condition, and maybe for more; `values` gets what it binds."""
     values[f"name{at}"] = _indexed_name(condition.key)
@@ -618,7 +645,7 @@ PRAGMA user_version = 1;
 """
 _APPLICATION_ID: Final = 0x636D7372  # "cmsr"
 _SCHEMA_VERSION: Final = 1
-_orphans: list[sqlite3.Connection] = []
+_orphans: list[Any] = []
 """Connections of a parent process, which a child must neither use nor close: its locks would go."""
 
 
@@ -868,15 +895,16 @@ class PostgresIndex(_SqlIndex):
         with self._lock:
             engine, self._engine = self._engine, None
             if engine is not None:
-                engine.dispose(close=self._owner == os.getpid())
+                _dispose(engine, self._owner)
 
     def _connected(self) -> Any:
         with self._lock:
             if self._engine is None or self._owner != os.getpid():
                 if self._engine is not None:
-                    self._engine.dispose(close=False)  # of the parent process, which goes on using them
+                    _orphans.append(self._engine)
                 self._engine = _sqlalchemy().create_engine(_parsed(self._url), pool_pre_ping=True, pool_size=2)
                 self._owner = os.getpid()
+                weakref.finalize(self, _dispose, self._engine, self._owner)
             return self._engine
 
     def _make(self, session: _Session) -> None:
@@ -910,6 +938,14 @@ class PostgresIndex(_SqlIndex):
             {"runs": self._runs, "count": count},
         )
         return [row[0] for row in rows]
+
+
+def _dispose(engine: Any, owner: int) -> None:
+    """Close the connections, if they are of this process."""
+    if owner == os.getpid():
+        engine.dispose()
+    else:
+        _orphans.append(engine)
 
 
 class _AlchemySession(_Session):

@@ -278,10 +278,18 @@ def packed(values: Sequence[Any], kind: type) -> bytes | None:
         try:
             if len(values) < FEW:
                 return b"".join([_TAGGED_INT.pack(b"i", value) for value in values])
-            return _interleaved(b"i", np.array(values, dtype="<i8"))
+            return _interleaved(b"i", _int64(values))
         except (OverflowError, struct.error):
             return None
     return None
+
+
+def _int64(values: Sequence[int]) -> np.ndarray:
+    """Return ints as an array; those of a range without looking at each."""
+    if not isinstance(values, range):
+        return np.array(values, dtype="<i8")
+    first, _ = np.array([values[0], values[-1]], dtype="<i8")
+    return np.asarray(first + values.step * np.arange(len(values), dtype="<i8"))
 
 
 def _interleaved(tag: bytes, numbers: np.ndarray) -> bytes:

@@ -44,6 +44,7 @@ import numpy as np
 
 from chunk_memo.disk import chunkfile, files, hdf5image, signing
 from chunk_memo.disk.encoding import Encoded, decode, encode, pickled_parts
+from chunk_memo.disk.filters import checked_compression
 from chunk_memo.errors import (
     CheckpointNotFoundError,
     ChunkFormatError,
@@ -51,6 +52,7 @@ from chunk_memo.errors import (
     ChunkMemoWarning,
     DamageWarning,
     PickleRefusedError,
+    PickleWarning,
     SpecError,
     caller_level,
 )
@@ -75,7 +77,13 @@ _PathLike = str | os.PathLike[str]
 _KIND = "checkpoint"
 _FORMAT = 1
 _ANY_SIZE = 1 << 62
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What a file of intact checksums may lead to whose content is none of ours."""
+
 _LOOKS = 3
+_PICKLES = ""
+"""Stands for the warning of pickles among the names of files that were warned of."""
+
 _DAY = 86400.0
 _NAME = re.compile(r"(?P<name>.+)_(iter_\d{6,}|ckpt_\d{4,})\.ckpt", re.DOTALL)
 _UNFINISHED = re.compile(re.escape(files.TEMPORARY_PREFIX) + r"(\d+)-([0-9a-f]{8})-[0-9a-f]{32}")
@@ -168,47 +176,43 @@ def _info(chunk: chunkfile.Chunk) -> CheckpointInfo:
             chunk.nbytes,
             dict(label["metadata"]),
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ChunkFormatError(f"'{chunk.subject}' is no checkpoint: {error}") from None
+    except _MALFORMED as error:
+        raise ChunkFormatError(f"'{chunk.subject}' is no checkpoint: {error!r}") from None
 
 
 def _load(path: _PathLike, allow_pickle: bool) -> dict[str, Any]:
     with _open(path) as chunk:
         info = _info(chunk)
         try:
-            trees = {part: chunk.constant[part] for part in ("state", "extra")}
-            arrays = {part: _arrays_of(chunk, trees[part]) for part in trees}
-        except (KeyError, TypeError) as error:
+            parts = [chunk.constant[part] for part in ("state", "extra")]
+            state, extra = (_decoded(chunk, part, allow_pickle) for part in parts)
+            metadata, rng = extra["metadata"], extra["rng"]
+        except ChunkMemoError:
+            raise
+        except _MALFORMED as error:
             raise ChunkFormatError(f"'{chunk.subject}' is no checkpoint: {error!r}") from None
-        state, extra = (
-            _decoded(chunk.subject, trees[part]["tree"], arrays[part], allow_pickle)
-            for part in ("state", "extra")
-        )
     return {
         "state": state,
         "iteration": info.iteration,
         "timestamp": info.timestamp,
-        "metadata": extra["metadata"],
+        "metadata": metadata,
         "checkpoint_id": info.checkpoint_id,
         "experiment_name": info.experiment_name,
-        "rng": extra["rng"],
+        "rng": rng,
         "path": Path(path),
     }
 
 
-def _arrays_of(chunk: chunkfile.Chunk, part: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
-    return {
+def _decoded(chunk: chunkfile.Chunk, part: Mapping[str, Any], allow_pickle: bool) -> Any:
+    tree = part["tree"]
+    arrays = {
         label: chunk.array(name)[None] if alone else chunk.array(name)
         for label, (name, alone) in part["arrays"].items()
     }
-
-
-def _decoded(subject: str, tree: Any, arrays: Mapping[str, np.ndarray[Any, Any]], allow_pickle: bool) -> Any:
-    parts = pickled_parts(tree)
-    for part in parts if allow_pickle else ():
-        signature = arrays[part.signature].tobytes()
-        types = ", ".join(part.types)
-        _signer().check(_signed(tree, part, arrays), signature, f"the pickles of {types} in '{subject}'")
+    for pickled in pickled_parts(tree) if allow_pickle else ():
+        signature, types = arrays[pickled.signature].tobytes(), ", ".join(pickled.types)
+        subject = f"the pickles of {types} in '{chunk.subject}'"
+        _signer().check(_signed(tree, pickled, arrays), signature, subject)
     return decode(tree, arrays, 1, allow_pickle=allow_pickle)[0]
 
 
@@ -229,10 +233,12 @@ class _Packed:
     constant: dict[str, Any]
     arrays: dict[str, np.ndarray[Any, Any]]
     dims: dict[str, tuple[str, ...]]
+    pickled: dict[str, tuple[str, ...]]
+    """Where something had to be pickled, and the types of it."""
 
 
 def _pack(state: Any, extra: Any, allow_pickle: bool) -> _Packed:
-    packed = _Packed({"kind": _KIND, "format": _FORMAT}, {}, {})
+    packed = _Packed({"kind": _KIND, "format": _FORMAT}, {}, {}, {})
     _add(packed, "state", encode([state], allow_pickle=allow_pickle, where="state"), "")
     _add(packed, "extra", encode([extra], allow_pickle=allow_pickle, where="metadata"), "checkpoint/")
     return packed
@@ -243,6 +249,7 @@ def _add(packed: _Packed, part: str, encoded: Encoded, prefix: str) -> None:
     for pickled in pickled_parts(encoded.tree):
         signature = _signer().sign(_signed(encoded.tree, pickled, encoded.arrays))
         encoded.arrays[pickled.signature][0] = np.frombuffer(signature, np.uint8)
+        packed.pickled[pickled.array] = pickled.types
     names: dict[str, tuple[str, bool]] = {}
     for label, array in encoded.arrays.items():
         name = prefix + label
@@ -439,9 +446,9 @@ class CheckpointManager:
     keep_last_n : int or None, default 3
         How many of the newest checkpoints are kept, those of earlier processes included; 0 or None keeps all.
     save_frequency : int, optional
-        :meth:`should_save_checkpoint` says yes every so many iterations …
+        :meth:`should_save_checkpoint` says yes every so many iterations.
     save_every_seconds : float, optional
-        … or when the last save is so many seconds ago.
+        It says yes, too, when the last save is so many seconds ago.
     allow_pickle : bool, default True
         Whether objects without a native form may be saved as signed pickles, and those be loaded. Pickles that
         neither one's own key nor a trusted one signed are never loaded.
@@ -493,7 +500,7 @@ class CheckpointManager:
         self.save_every_seconds = save_every_seconds
         self.allow_pickle = allow_pickle
         self.save_rng = save_rng
-        self.compression = compression
+        self.compression = checked_compression(compression)
         self.durability = files.Durability(durability)
         self._lock = threading.RLock()
         self._known: dict[str, tuple[tuple[int, int, int], CheckpointInfo]] = {}
@@ -521,16 +528,23 @@ class CheckpointManager:
         -------
         bool
             True at multiples of `save_frequency`, and where a multiple was passed since the iteration that was
-            asked about before; True also when the last save is `save_every_seconds` ago.
+            asked about before, or saved by an earlier process; True also when the last save is
+            `save_every_seconds` ago.
         """
         number = _count("iteration", iteration, 0)
-        before, self._asked = self._asked, number
+        before = self._saved_before(number) if self._asked is None else self._asked
+        self._asked = number
         if self.save_every_seconds is not None and time.monotonic() - self._saved_at >= self.save_every_seconds:
             return True
         every = self.save_frequency
         if every is None:
             return False
         return number % every == 0 or (before is not None and number // every > before // every)
+
+    def _saved_before(self, number: int) -> int | None:
+        """Return the last iteration before this one that was saved, as by an earlier process."""
+        saved = (info.iteration for info in self.infos())
+        return max((i for i in saved if i is not None and i < number), default=None)
 
     def save_checkpoint(
         self, state: Any, iteration: int | None = None, metadata: Mapping[str, Any] | None = None
@@ -562,6 +576,11 @@ class CheckpointManager:
             For an iteration that cannot be.
         OSError
             Where it could not be written. What was saved before is untouched.
+
+        Warns
+        -----
+        PickleWarning
+            Once, where something of the state has no form but a pickle.
         """
         number = None if iteration is None else _count("iteration", iteration, 0)
         given = dict(metadata or {})
@@ -581,6 +600,7 @@ class CheckpointManager:
             self._write(path, packed, label)
             self._saved_at = time.monotonic()
             self._tidy()
+        self._tell_of_pickles(packed.pickled)  # at last, for where warnings are errors
         return path
 
     def _write(self, path: Path, packed: _Packed, label: Mapping[str, Any]) -> None:
@@ -596,6 +616,19 @@ class CheckpointManager:
             self.compression,
         )
         files.save(path, chunkfile.image(content), self.durability, label=f"{os.getpid()}-{_HOST}-")
+
+    def _tell_of_pickles(self, pickled: Mapping[str, tuple[str, ...]]) -> None:
+        """Say once that something had to be pickled."""
+        if pickled and _PICKLES not in self._told:
+            self._told.add(_PICKLES)
+            what = "; ".join(f"{name!r}: {', '.join(types)}" for name, types in pickled.items())
+            warnings.warn(
+                f"the checkpoints of {self.experiment_name!r} hold pickles ({what}), which only holders of your"
+                " key can load; save arrays and plain values, or give the types a form by register_encoding(type,"
+                " encode, decode)",
+                PickleWarning,
+                stacklevel=caller_level(),
+            )
 
     def _next_id(self) -> str:
         taken = [int(name[5:]) for name in self._ids() if name.startswith("ckpt_")]

@@ -377,12 +377,22 @@ class _Window:
             return
         if self._client.status != "running":
             raise _broken(f"has lost its scheduler (the client is {self._client.status!r})")
+        self._drop_what_was_sent()
         threads = sum(self._client.nthreads().values())
         if self._fixed is None:
             lately = self._done / (now - self._looked) * _AHEAD
             self.size = max(_FEWEST, 3 * threads, min(int(lately), 64 * threads))
         self._looked, self._done = now, 0
         self._notice_idleness(threads, now)
+
+    def _drop_what_was_sent(self) -> None:
+        """Empty the client's log of its last 1,000 messages, which is for Dask's developers.
+
+        Each holds a wave of tasks, up to 1 MB: the driver grew by 47 MB in a run of 170,000 trivial chunks.
+        """
+        log = getattr(getattr(self._client, "scheduler_comm", None), "recent_message_log", None)
+        if isinstance(log, deque):
+            log.clear()
 
     def _notice_idleness(self, threads: int, now: float) -> None:
         self._idle_since = None if threads else now if self._idle_since is None else self._idle_since

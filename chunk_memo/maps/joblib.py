@@ -51,7 +51,8 @@ class Joblib:
     Raises
     ------
     SpecError
-        Where a keyword is given that this map sets itself.
+        Where a keyword is given that this map sets itself; and when a run begins with a backend that gives no
+        results before the last is there, as ``"multiprocessing"``.
 
     Examples
     --------
@@ -121,7 +122,7 @@ class Joblib:
 
     def _round(self, feed: _Feed, width: int) -> Generator[Done[Any, Any], None, None]:
         """Carry out tasks until there are no more, so many under way at a time."""
-        parallel = _Paced(n_jobs=self.n_jobs, pre_dispatch=width, **self._kwargs)
+        parallel = self._parallel(width)
         results: Any = None
         try:
             while True:
@@ -139,6 +140,17 @@ class Joblib:
         finally:
             if results is not None:
                 results.close()
+
+    def _parallel(self, width: int) -> _Paced:
+        try:
+            return _Paced(n_jobs=self.n_jobs, pre_dispatch=width, **self._kwargs)
+        except ValueError as error:
+            if "return_as" not in str(error):
+                raise
+            raise SpecError(
+                f"{_WHERE} needs a backend that hands over results as they come, as 'loky', 'threading', 'dask'"
+                f" do ({error}); a multiprocessing.Pool can be given itself: map_fn=pool"
+            ) from None
 
     def _refill(self, parallel: _Paced, feed: _Feed, width: int) -> None:
         while feed.more() and len(feed.under_way) < width:

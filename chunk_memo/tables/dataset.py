@@ -36,7 +36,7 @@ from chunk_memo.tables.needs import needed
 pa = needed("pyarrow")
 pq = needed("pyarrow.parquet")
 
-__all__ = ["Contents", "Dataset", "Group", "Written", "identifier", "literal"]
+__all__ = ["Contents", "Dataset", "Group", "Update", "Written", "arrow_of", "fitted", "identifier", "literal"]
 
 _LOG = "_log"
 _DIGITS = 12
@@ -69,14 +69,15 @@ class Contents:
     """A ``pyarrow.Schema`` of all columns, in the order in which they first came."""
     files: dict[str, tuple[int, int]] = field(default_factory=dict)
     """For each file, by its path, its number of rows and the number of its columns' schema."""
-    columns: list[tuple[str, ...]] = field(default_factory=list)
-    """The columns of files, by number."""
+    columns: list[dict[str, str]] = field(default_factory=list)
+    """The columns of files and their types, by number."""
     groups: dict[str, Group] = field(default_factory=dict)
     """Groups of files with sources, by name."""
     subject: str = ""
     """What the dataset is an export of."""
     updated_at: str = ""
     """When the last commit was made, ISO 8601 in UTC."""
+    _folders: dict[str, list[str]] | None = None
 
     @property
     def rows(self) -> int:
@@ -89,12 +90,13 @@ class Contents:
         Returns
         -------
         dict of str to list of str
-            Paths, by the folder that they lie in.
+            Paths, by the folder that they lie in; not to be changed.
         """
-        found: dict[str, list[str]] = {}
-        for path in self.files:
-            found.setdefault(path.rpartition("/")[0], []).append(path)
-        return found
+        if self._folders is None:
+            self._folders = {}
+            for path in self.files:
+                self._folders.setdefault(path.rpartition("/")[0], []).append(path)
+        return self._folders
 
     def files_of(self, wanted: Mapping[str, Sequence[Any]]) -> list[str]:
         """Return the files that may hold rows of some partitions.
@@ -137,9 +139,10 @@ class Contents:
         self.number = commit["number"] + 1
         self.partition_by = tuple(commit["partition_by"])
         self.schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(commit["schema"])))
-        self.columns = [tuple(names) for names in commit["file_columns"]]
+        self.columns = [dict(columns) for columns in commit["file_columns"]]
         self.subject = commit["subject"]
         self.updated_at = commit["created_at"]
+        self._folders = None
         for path in commit["removed"]:
             self.files.pop(path, None)
         for name in commit["removed_groups"]:
@@ -148,22 +151,44 @@ class Contents:
         for name, group in commit["groups"].items():
             self.groups[name] = Group(tuple(group["sources"]), tuple(group["files"]))
 
-    def number_of(self, columns: tuple[str, ...]) -> int:
-        """Return the number of the columns of a file, a new one where no file had them before.
+    def add(self, path: str, rows: Any) -> None:
+        """Take in a file.
 
         Parameters
         ----------
-        columns : tuple of str
-            Their names.
+        path : str
+            Its path.
+        rows : pyarrow.Table
+            What it holds.
+        """
+        columns = {each.name: str(each.type) for each in rows.schema if not pa.types.is_null(each.type)}
+        if columns not in self.columns:
+            self.columns.append(columns)
+        if path not in self.files and self._folders is not None:
+            self._folders.setdefault(path.rpartition("/")[0], []).append(path)
+        self.files[path] = rows.num_rows, self.columns.index(columns)
+
+    def drop_group(self, name: str) -> list[str]:
+        """Take out a group, and of its files those that no other has.
+
+        Parameters
+        ----------
+        name : str
+            The group.
 
         Returns
         -------
-        int
-            The number.
+        list of str
+            The files taken out.
         """
-        if columns not in self.columns:
-            self.columns.append(columns)
-        return self.columns.index(columns)
+        group = self.groups.pop(name)
+        shared = {path for other in self.groups.values() for path in other.files}
+        gone = [path for path in group.files if path not in shared and path in self.files]
+        for path in gone:
+            del self.files[path]
+        if gone:
+            self._folders = None
+        return gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +203,157 @@ class Written:
     """Number of rows that were there already."""
     files_removed: int = 0
     """Number of files taken out because their sources have changed."""
+
+
+class Update:
+    """One change of a dataset, before it is committed; :meth:`Dataset.update` makes one.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The dataset.
+    contents : Contents
+        What it holds; here as it will be.
+    syncer : Syncer
+        Puts new files on disk before the log names them.
+    """
+
+    def __init__(self, dataset: Dataset, contents: Contents, syncer: files.Syncer) -> None:
+        self.dataset = dataset
+        self.contents = contents
+        self.syncer = syncer
+        self.added: dict[str, None] = {}
+        self.removed: dict[str, None] = {}
+        self.groups: dict[str, None] = {}
+        self.removed_groups: dict[str, None] = {}
+        self._fresh = contents.number == 0
+        self._rows_known = 0
+        self._met: dict[str, Any] = {}
+        self._schema = contents.schema
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to commit."""
+        touched = self.added or self.removed or self.groups or self.removed_groups
+        return self.contents.schema is not None and bool(
+            touched or self._fresh or self.contents.schema != self._schema
+        )
+
+    @property
+    def written(self) -> Written:
+        """What was changed so far."""
+        added = [path for path in self.added if path in self.contents.files]
+        gone = [path for path in self.removed if path not in self.contents.files]
+        rows = sum(self.contents.files[path][0] for path in added)
+        return Written(rows, len(added), self._rows_known, len(gone))
+
+    def add(
+        self,
+        table: Any,
+        partition_by: Sequence[str] | None = None,
+        *,
+        usual: Sequence[str] = (),
+        widen: bool = False,
+        group: str = "",
+        sources: Sequence[str] = (),
+    ) -> None:
+        """Add rows, those that are new.
+
+        Parameters
+        ----------
+        table : pyarrow.Table
+            The rows.
+        partition_by : sequence of str, optional
+            The partition columns.
+        usual : sequence of str
+            As in :meth:`Dataset.append`.
+        widen : bool, default False
+            Whether a column of whole numbers may become one of floats.
+        group : str, optional
+            The group that the files belong to; one that is there is replaced.
+        sources : sequence of str
+            What they were made from.
+        """
+        table = fitted(self.dataset, self.contents, table, partition_by, usual=usual, widen=widen)
+        if group in self.contents.groups:
+            self.drop(group)
+        there = self.contents.folders()
+        mine, again = [], []
+        for folder, rows in partitions(table, self.contents.partition_by or ()):
+            path, data = _file_of(folder, rows)
+            if path in self.contents.files:
+                self._rows_known += rows.num_rows
+                mine.append(path)
+            elif folder in there:
+                again.append((folder, rows))
+            else:
+                mine.append(self._put(path, rows, data))
+        counts = {folder: rows.num_rows for folder, rows in again}
+        for folder, rows in self.dataset.news(self.contents, again, there):
+            self._rows_known += counts[folder] - rows.num_rows
+            if rows.num_rows:
+                path, data = _file_of(folder, rows)
+                mine.append(self._put(path, rows, data))
+        if group:
+            self.contents.groups[group] = Group(tuple(sources), tuple(mine))
+            self.groups[group] = None
+
+    def put(self, table: Any) -> tuple[str, ...]:
+        """Write files of rows that are known to be new, and of the dataset's schema.
+
+        Parameters
+        ----------
+        table : pyarrow.Table
+            The rows.
+
+        Returns
+        -------
+        tuple of str
+            The files' paths.
+        """
+        return tuple(
+            self._put(path, rows, data)
+            for folder, rows in partitions(table, self.contents.partition_by or ())
+            for path, data in [_file_of(folder, rows)]
+        )
+
+    def _put(self, path: str, rows: Any, data: Any) -> str:
+        if not files.commit(f"{self.dataset.path}/{path}", [data], self.syncer):
+            self._met[path] = data
+        self.contents.add(path, rows)
+        self.added[path] = None
+        return path
+
+    def put_again(self) -> None:
+        """Write those files again that were there already, should another writer have been about to remove them."""
+        for path, data in self._met.items():
+            files.commit(f"{self.dataset.path}/{path}", [data], self.syncer)
+
+    def keep(self, group: str, sources: Sequence[str], paths: Sequence[str]) -> None:
+        """Say what some files were made from.
+
+        Parameters
+        ----------
+        group : str
+            Their group.
+        sources : sequence of str
+            What they were made from.
+        paths : sequence of str
+            Their paths.
+        """
+        self.contents.groups[group] = Group(tuple(sources), tuple(paths))
+        self.groups[group] = None
+
+    def drop(self, group: str) -> None:
+        """Take a group and its files out.
+
+        Parameters
+        ----------
+        group : str
+            The group.
+        """
+        self.removed.update(dict.fromkeys(self.contents.drop_group(group)))
+        self.removed_groups[group] = None
 
 
 class Dataset:
@@ -301,7 +477,7 @@ class Dataset:
         partition_by : sequence of str, optional
             The partition columns, outermost first; those that the dataset has by default.
         usual : sequence of str
-            The partition columns of a new dataset, where `partition_by` is left out: those that occur.
+            The partition columns of a new dataset, where `partition_by` is left out.
 
         Returns
         -------
@@ -315,80 +491,91 @@ class Dataset:
         TableError
             Where the partition columns are others, or cannot be.
         """
+
+        def change(update: Update) -> None:
+            update.add(table, partition_by, usual=usual)
+
+        return self.update(change)
+
+    def update(self, change: Callable[[Update], None]) -> Written:
+        """Change the dataset by one entry of the log, and so at once.
+
+        Parameters
+        ----------
+        change : callable
+            Called with an :class:`Update`; once more where another writer was first.
+
+        Returns
+        -------
+        Written
+            What was changed.
+        """
         with files.Syncer(self.durability) as syncer:
             for _ in range(_TRIES):
-                contents = self.contents()
-                fitted = self.fitted(table, contents, partition_by, usual=usual)
-                done = self._append_to(contents, fitted, syncer)
-                if done is not None:
-                    return done
+                update = Update(self, self.contents(), syncer)
+                change(update)
+                if self._commit(update):
+                    return update.written
         raise TableError(f"'{self.path}' was written by others {_TRIES} times in a row; try again later")
 
-    def _append_to(self, contents: Contents, table: Any, syncer: files.Syncer) -> Written | None:
-        assert contents.partition_by is not None
-        there, known = contents.folders(), 0
-        added: dict[str, tuple[int, int]] = {}
-        again = []
-        for folder, rows in partitions(table, contents.partition_by):
-            path, data = _file_of(folder, rows)
-            if path in contents.files:
-                known += rows.num_rows
-            elif folder in there:
-                again.append((folder, rows))
-            else:
-                self._put(path, data, syncer)
-                added[path] = rows.num_rows, contents.number_of(_columns_of(rows))
-        for folder, came, rows in self._news(contents, again, there):
-            known += came - rows.num_rows
-            if rows.num_rows:
-                path, data = _file_of(folder, rows)
-                self._put(path, data, syncer)
-                added[path] = rows.num_rows, contents.number_of(_columns_of(rows))
-        fresh = contents.number == 0
-        if not added and not fresh:
-            return Written(rows_known=known)
-        done = Written(sum(rows for rows, _ in added.values()), len(added), known)
-        return done if self.commit(contents, syncer, added=added) else None
+    def _commit(self, update: Update) -> bool:
+        """Write one entry to the log; False where another writer was first."""
+        contents, syncer = update.contents, update.syncer
+        if not update.changed:
+            return True
+        syncer.flush()
+        removed = [path for path in update.removed if path not in contents.files]
+        entry = {
+            "format": _FORMAT,
+            "number": contents.number,
+            "created_at": datetime.now(UTC).isoformat(),
+            "subject": contents.subject,
+            "partition_by": list(contents.partition_by or ()),
+            "columns": {each.name: str(each.type) for each in contents.schema},
+            "schema": base64.b64encode(contents.schema.serialize().to_pybytes()).decode(),
+            "file_columns": contents.columns,
+            "added": [[path, *contents.files[path]] for path in update.added if path in contents.files],
+            "removed": removed,
+            "groups": _listed({name: contents.groups[name] for name in update.groups if name in contents.groups}),
+            "removed_groups": [name for name in update.removed_groups if name not in contents.groups],
+        }
+        name = f"{contents.number:0{_DIGITS}d}"
+        if not files.commit(self.log / f"{name}.json", [_document(entry)], syncer):
+            return False
+        syncer.flush()
+        if (contents.number + 1) % _CHECKPOINT_EVERY == 0:
+            added = [[path, *known] for path, known in contents.files.items()]
+            everything = {**entry, "added": added, "removed": [], "groups": _listed(contents.groups)}
+            files.commit(
+                self.log / f"{name}{_CHECKPOINT}", [_document({**everything, "removed_groups": []})], syncer
+            )
+        update.put_again()
+        for path in removed:
+            files.remove(self.path / path)
+        return True
 
-    def _put(self, path: str, data: Any, syncer: files.Syncer) -> None:
-        files.commit(f"{self.path}/{path}", [data], syncer)
-
-    def put(
-        self, contents: Contents, table: Any, syncer: files.Syncer, added: dict[str, tuple[int, int]]
-    ) -> tuple[str, ...]:
-        """Write the files of some rows, which :meth:`commit` makes part of the dataset.
+    def news(
+        self, contents: Contents, pieces: Sequence[tuple[str, Any]], there: Mapping[str, Sequence[str]]
+    ) -> Iterator[tuple[str, Any]]:
+        """Find out which rows are not in a dataset yet, copies counted.
 
         Parameters
         ----------
         contents : Contents
-            What the dataset holds.
-        table : pyarrow.Table
-            The rows, in the types of its schema.
-        syncer : Syncer
-            Puts the files on disk.
-        added : dict
-            Takes the files, with their numbers of rows and of columns.
+            What it holds.
+        pieces : sequence of tuple of str, pyarrow.Table
+            Folders, and rows of one schema that came for them.
+        there : mapping of str to sequence of str
+            The files of each folder.
 
-        Returns
-        -------
-        tuple of str
-            The paths of the files.
+        Yields
+        ------
+        tuple of str, pyarrow.Table
+            The folder, and those of its rows that are new, in their order.
         """
-        paths = []
-        for folder, rows in partitions(table, contents.partition_by or ()):
-            path, data = _file_of(folder, rows)
-            self._put(path, data, syncer)
-            added[path] = rows.num_rows, contents.number_of(_columns_of(rows))
-            paths.append(path)
-        return tuple(paths)
-
-    def _news(
-        self, contents: Contents, pieces: Sequence[tuple[str, Any]], there: Mapping[str, list[str]]
-    ) -> Iterator[tuple[str, int, Any]]:
-        """Yield for each folder the number of rows that came, and those that are not there yet."""
         if not pieces:
             return
-        names = _columns_of(pieces[0][1])
+        names = [each.name for each in pieces[0][1].schema if not pa.types.is_null(each.type)]
         counts = [rows.num_rows for _, rows in pieces]
         new = pa.concat_tables([rows.select(names) for _, rows in pieces])
         new = new.append_column("\tfolder", pa.array(np.repeat(np.arange(len(pieces)), counts)))
@@ -399,133 +586,11 @@ class Dataset:
             connection.register("new", new)
             connection.register("places", places)
             query = _difference(contents, self.path, names, [path for path, _ in old])
-            left = connection.sql(query).to_arrow_table()
+            left = arrow_of(connection.sql(query))
         ends = np.searchsorted(left.column("\tfolder").to_numpy(), np.arange(len(pieces) + 1))
         for number, (folder, rows) in enumerate(pieces):
             fresh = left.slice(ends[number], ends[number + 1] - ends[number])
-            yield folder, rows.num_rows, fresh.select(names).cast(rows.select(names).schema)
-
-    def fitted(
-        self,
-        table: Any,
-        contents: Contents,
-        partition_by: Sequence[str] | None = None,
-        *,
-        usual: Sequence[str] = (),
-    ) -> Any:
-        """Return rows with the types that the dataset has, and take their new columns in.
-
-        Parameters
-        ----------
-        table : pyarrow.Table
-            The rows.
-        contents : Contents
-            What the dataset holds; new columns are added to it.
-        partition_by : sequence of str, optional
-            The partition columns.
-        usual : sequence of str
-            As in :meth:`append`.
-
-        Returns
-        -------
-        pyarrow.Table
-            The rows, with all partition columns.
-        """
-        _check_names(table.column_names, contents.schema)
-        if contents.partition_by is None:
-            usually = (name for name in usual if name in table.column_names)
-            chosen = tuple(usually if partition_by is None else partition_by)
-            absent = [name for name in chosen if name not in table.column_names]
-            if absent:
-                raise TableError(
-                    f"partition column {absent[0]!r} is not among the columns {table.column_names}; name others in"
-                    f" partition_by="
-                )
-            contents.partition_by = chosen
-        elif partition_by is not None and tuple(partition_by) != contents.partition_by:
-            raise TableError(
-                f"'{self.path}' is partitioned by {list(contents.partition_by)}, not by {list(partition_by)}; leave"
-                f" partition_by= out, or write to another folder"
-            )
-        types = {} if contents.schema is None else {each.name: each.type for each in contents.schema}
-        made = {name: _fitting(name, table.column(name), types.get(name)) for name in table.column_names}
-        for name, column in made.items():
-            if name not in types or pa.types.is_null(types[name]):
-                types[name] = column.type
-        for name in contents.partition_by:
-            duckdb_type(name, types[name])
-            made.setdefault(name, pa.nulls(table.num_rows, types[name]))
-        contents.schema = pa.schema(list(types.items()))
-        return pa.table(made)
-
-    def commit(
-        self,
-        contents: Contents,
-        syncer: files.Syncer,
-        *,
-        added: Mapping[str, tuple[int, int]],
-        groups: Mapping[str, Group] | None = None,
-        removed_groups: Iterable[str] = (),
-    ) -> bool:
-        """Write one entry to the log, where no other writer was first.
-
-        Parameters
-        ----------
-        contents : Contents
-            What the dataset held, with the schema that it has now.
-        syncer : Syncer
-            Puts the files on disk before the entry.
-        added : mapping
-            Files that come in: path to number of rows and number of columns.
-        groups : mapping, optional
-            Groups that come in.
-        removed_groups : iterable of str
-            Groups whose files go out.
-
-        Returns
-        -------
-        bool
-            False where another writer was first; look again then.
-        """
-        syncer.flush()
-        out = list(removed_groups)
-        kept = {path for group in (groups or {}).values() for path in group.files} | set(added)
-        removed = [path for name in out for path in contents.groups[name].files if path not in kept]
-        entry = {
-            "format": _FORMAT,
-            "number": contents.number,
-            "created_at": datetime.now(UTC).isoformat(),
-            "subject": contents.subject,
-            "partition_by": list(contents.partition_by or ()),
-            "columns": {each.name: str(each.type) for each in contents.schema},
-            "schema": base64.b64encode(contents.schema.serialize().to_pybytes()).decode(),
-            "file_columns": [list(names) for names in contents.columns],
-            "added": [[path, rows, number] for path, (rows, number) in added.items()],
-            "removed": removed,
-            "groups": {n: {"sources": g.sources, "files": g.files} for n, g in (groups or {}).items()},
-            "removed_groups": out,
-        }
-        ours = files.commit(self.log / f"{contents.number:0{_DIGITS}d}.json", [_document(entry)], syncer)
-        if not ours:
-            return False
-        syncer.flush()
-        if (contents.number + 1) % _CHECKPOINT_EVERY == 0:
-            contents.apply(entry)
-            self._sum_up(contents, entry, syncer)
-        for path in removed:
-            files.remove(self.path / path)
-        return True
-
-    def _sum_up(self, contents: Contents, entry: dict[str, Any], syncer: files.Syncer) -> None:
-        everything = {
-            **entry,
-            "added": [[path, rows, number] for path, (rows, number) in contents.files.items()],
-            "removed": [],
-            "groups": {n: {"sources": g.sources, "files": g.files} for n, g in contents.groups.items()},
-            "removed_groups": [],
-        }
-        path = self.log / f"{entry['number']:0{_DIGITS}d}{_CHECKPOINT}"
-        files.commit(path, [_document(everything)], syncer)
+            yield folder, fresh.select(names).cast(rows.select(names).schema)
 
     # --- reading -------------------------------------------------------------------------------------------
 
@@ -614,7 +679,106 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def fitted(
+    dataset: Dataset,
+    contents: Contents,
+    table: Any,
+    partition_by: Sequence[str] | None = None,
+    *,
+    usual: Sequence[str] = (),
+    widen: bool = False,
+) -> Any:
+    """Return rows with the types that a dataset has, and take their new columns in.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The dataset.
+    contents : Contents
+        What it holds; new columns are added to it.
+    table : pyarrow.Table
+        The rows.
+    partition_by : sequence of str, optional
+        The partition columns.
+    usual : sequence of str
+        As in :meth:`Dataset.append`.
+    widen : bool, default False
+        Whether a column of whole numbers may become one of floats.
+
+    Returns
+    -------
+    pyarrow.Table
+        The rows, with all partition columns.
+
+    Raises
+    ------
+    ColumnTypeError
+        Where a column came with another type than it has.
+    TableError
+        Where columns cannot be.
+    """
+    _check_names(table.column_names, contents.schema)
+    chosen = contents.partition_by
+    if chosen is None:
+        chosen = tuple(usual if partition_by is None else partition_by)
+        absent = [name for name in partition_by or () if name not in table.column_names]
+        if absent:
+            raise TableError(
+                f"partition column {absent[0]!r} is not among the columns {table.column_names}; name others in"
+                f" partition_by="
+            )
+    elif partition_by is not None and tuple(partition_by) != chosen:
+        raise TableError(
+            f"'{dataset.path}' is partitioned by {list(chosen)}, not by {list(partition_by)}; leave partition_by="
+            f" out, or write to another folder"
+        )
+    types = {} if contents.schema is None else {each.name: each.type for each in contents.schema}
+    made = {}
+    for name in table.column_names:
+        wanted = types.get(name)
+        column = _plain_type(table.column(name))
+        if widen and wanted is not None:
+            column, wanted = _widened(column, wanted)
+        made[name] = column = _fitting(name, column, wanted)
+        types[name] = column.type if wanted is None or pa.types.is_null(wanted) else wanted
+    for name in chosen:
+        duckdb_type(name, types.setdefault(name, pa.null()))
+        made.setdefault(name, pa.nulls(table.num_rows, types[name]))
+    contents.partition_by, contents.schema = chosen, pa.schema(list(types.items()))
+    return pa.table(made)
+
+
+def _widened(column: Any, wanted: Any) -> tuple[Any, Any]:
+    """Return a column and the type that it is to have, where one of both holds whole numbers, the other floats."""
+    if pa.types.is_integer(column.type) and pa.types.is_floating(wanted):
+        return column.cast(wanted, safe=False), wanted
+    if pa.types.is_floating(column.type) and pa.types.is_integer(wanted):
+        return column, column.type
+    return column, wanted
+
+
 # --- helpers -----------------------------------------------------------------------------------------------
+
+
+def _listed(groups: Mapping[str, Group]) -> dict[str, Any]:
+    return {name: {"sources": group.sources, "files": group.files} for name, group in groups.items()}
+
+
+def arrow_of(answer: Any) -> Any:
+    """Return the rows of an answer as an Arrow table, in every version of DuckDB.
+
+    Parameters
+    ----------
+    answer : duckdb.DuckDBPyRelation
+        The answer.
+
+    Returns
+    -------
+    pyarrow.Table
+        Its rows.
+    """
+    fetch = getattr(answer, "to_arrow_table", None) or answer.fetch_arrow_table
+    return fetch()
 
 
 def _document(entry: Mapping[str, Any]) -> bytes:
@@ -625,15 +789,12 @@ def _digest(entry: Mapping[str, Any]) -> str:
     return xxh3_128_hexdigest(json.dumps(entry, separators=(",", ":"), sort_keys=True).encode())
 
 
-def _columns_of(rows: Any) -> tuple[str, ...]:
-    """Return the columns that a file has: those of which something is known."""
-    return tuple(each.name for each in rows.schema if not pa.types.is_null(each.type))
-
-
 def _file_of(folder: str, rows: Any) -> tuple[str, Any]:
     """Return the path and the bytes of a file; the name tells the bytes, so that the same rows are one file."""
     sink = pa.BufferOutputStream()
-    pq.write_table(rows.select(list(_columns_of(rows))), sink)
+    named = [each.name for each in rows.schema if not pa.types.is_null(each.type)]
+    # A row of which all stands in the path is a row, and a Parquet file needs a column.
+    pq.write_table(rows.select(named) if named else pa.table({"_row": pa.nulls(rows.num_rows, pa.int8())}), sink)
     data = sink.getvalue()
     name = f"{xxh3_128_hexdigest(data)}.parquet"
     return f"{folder}/{name}" if folder else name, data
@@ -657,7 +818,6 @@ def _check_names(names: Sequence[str], schema: Any) -> None:
 
 def _fitting(name: str, column: Any, wanted: Any) -> Any:
     """Return a column in the type that it has in the dataset."""
-    column = _plain_type(column)
     if wanted is None or column.type == wanted or pa.types.is_null(wanted):
         return column
     if pa.types.is_null(column.type):

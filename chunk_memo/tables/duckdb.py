@@ -155,7 +155,7 @@ def dataset_of(cache: ChunkCache) -> Any:
     return CachesDataset([Source(Tidy(cache), {})])
 
 
-class CachesDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow ships without types
+class CachesDataset(pads.Dataset):  # type: ignore[misc, name-defined]  # pyarrow ships without types
     """Caches as one Arrow dataset; nothing is read before it is scanned, and then only what the scan needs.
 
     Parameters
@@ -195,12 +195,12 @@ class CachesDataset(pads.Dataset):  # type: ignore[misc]  # pyarrow ships withou
             raise SpecError(f"columns must be names, got {columns!r}")
         text = "" if filter is None else str(filter)
         # A name that stands in the filter's text may be one that it needs; too many are no harm.
-        needed_names = [
+        wanted = [
             name
             for name in self._schema.names
             if name in names or (text and (name in text or not name.isidentifier()))
         ] or list(self._schema.names[:1])
-        schema = pa.schema([self._schema.field(name) for name in needed_names])
+        schema = pa.schema([self._schema.field(name) for name in wanted])
         stream = pa.RecordBatchReader.from_batches(schema, self._batches(schema, filter))
         return pads.Scanner.from_batches(stream, columns=names, filter=filter)
 

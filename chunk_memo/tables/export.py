@@ -10,13 +10,13 @@ import csv
 import dataclasses
 import decimal
 import fractions
-import io
 import json
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from chunk_memo.outputs import Block, Collector
 from chunk_memo.placing import CellPlace
 from chunk_memo.plainjson import NumpyEncoder, now_text, plain, unmarked
 from chunk_memo.selection import Cell, Selection
+from chunk_memo.tables.needs import needed
 
 __all__ = [
     "create_results_dataframe",
@@ -226,15 +227,7 @@ def create_results_dataframe(results: Any, *, flatten_nested: bool = True) -> An
     >>> create_results_dataframe([{"loss": 0.5, "at": {"step": 3}}]).to_dict("list")
     {'loss': [0.5], 'at.step': [3]}
     """
-    try:
-        import pandas
-    except ModuleNotFoundError as error:
-        if error.name != "pandas":
-            raise
-        raise ImportError(
-            "a DataFrame needs the package 'pandas', which is not installed; run"
-            " `pip install 'chunk-memo[frames]'`, or use the rows as they are"
-        ) from None
+    pandas = needed("pandas", "frames")
     rows = rows_of(results)
     return pandas.DataFrame([_flat(row, n) for n, row in enumerate(rows)] if flatten_nested else rows)
 
@@ -405,15 +398,17 @@ def export_results_csv(
     columns |= dict.fromkeys(name for row in rows for name in row)
     names = sorted(columns)
     guard = _guarded if quote_formulas else str
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    lines: list[str] = []
+    # With another line terminator the module would leave a lone carriage return in a cell unquoted.
+    target = SimpleNamespace(write=lambda line: lines.append(line.removesuffix("\r\n") + "\n"))
+    writer = csv.writer(target, lineterminator="\r\n")
     if names:
         writer.writerow(map(guard, names))
         for number, row in enumerate(rows):
             writer.writerow(
                 _cell(row[name], guard, f"results[{number}][{name!r}]") if name in row else "" for name in names
             )
-    return _write(output_path, text.getvalue().encode(encoding, "backslashreplace"))
+    return _write(output_path, "".join(lines).encode(encoding, "backslashreplace"))
 
 
 def _cell(value: Any, guard: Callable[[str], str], where: str) -> str:
@@ -421,10 +416,8 @@ def _cell(value: Any, guard: Callable[[str], str], where: str) -> str:
         return ""
     if isinstance(value, str):
         return guard(str(value))
-    if isinstance(value, bool | np.bool_ | int | np.integer) and not isinstance(value, np.timedelta64):
-        return str(value)
-    if isinstance(value, float | np.floating):  # as short as its precision allows
-        return str(value)
+    if isinstance(value, bool | int | float) or (isinstance(value, np.generic) and value.dtype.kind in "biuf"):
+        return str(value)  # as short as its precision allows
     form = plain(value, where=where)
     if form is None:
         return ""
@@ -484,10 +477,8 @@ def _number(value: Any) -> int | float | None:
     """Return a real number that is there, as Python's own; None for everything else."""
     if isinstance(value, np.ndarray) and value.ndim == 0 and not isinstance(value, np.ma.MaskedArray):
         value = value[()]
-    if isinstance(value, np.timedelta64):  # which NumPy counts among the integers
-        return None
-    if isinstance(value, np.integer | np.floating):
-        value = float(value) if isinstance(value, np.floating) else int(value)
+    if isinstance(value, np.generic) and value.dtype.kind in "iuf":  # its classes count durations as integers
+        value = float(value) if value.dtype.kind == "f" else int(value)
     if isinstance(value, bool) or not isinstance(value, int | float | decimal.Decimal | fractions.Fraction):
         return None
     if isinstance(value, int):

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from chunk_memo.errors import QueryError, SpecError
+from chunk_memo.identity import from_jsonable
 from chunk_memo.runparams import conditions
-from chunk_memo.tables.dataset import identifier, literal
+from chunk_memo.tables.dataset import arrow_of, identifier, literal
 from chunk_memo.tables.needs import needed
 
 duckdb = needed("duckdb")
 
-__all__ = ["Where", "arrow_of", "checked_condition", "checked_select", "locked", "result_of", "where_clause"]
+__all__ = ["Where", "checked_condition", "checked_select", "locked", "result_of", "where_clause"]
 
 Where = str | Mapping[str, Any] | Sequence[Any] | None
 """A condition as users write it."""
@@ -85,7 +86,8 @@ def checked_select(sql: str) -> str:
         ...
     chunk_memo.errors.QueryError: 'SELECT 1; DROP TABLE seeds' holds 2 statements; ...
     """
-    if not isinstance(sql, str):
+    given: Any = sql
+    if not isinstance(given, str) or any("\ud800" <= char <= "\udfff" for char in given):
         raise QueryError(f"a query must be a text, got {sql!r:.200}; {_WAY_OUT}")
     try:
         found = duckdb.extract_statements(sql)
@@ -128,7 +130,8 @@ def checked_condition(condition: str) -> str:
         ...
     chunk_memo.errors.QueryError: '1=1) UNION SELECT (1' is not closed in itself; ...
     """
-    if not isinstance(condition, str) or "\0" in condition:
+    given: Any = condition
+    if not isinstance(given, str) or "\0" in given:
         raise QueryError(f"a condition must be a text, got {condition!r:.200}; {_WAY_OUT}")
     whole = f"(\n{condition}\n)"
     checked_select(f"SELECT 1 WHERE {whole}")
@@ -180,7 +183,7 @@ def where_clause(where: Where, columns: Sequence[str] | None) -> tuple[str, list
     for condition in conditions(where):
         name = _column_of(condition.path, columns)
         if condition.op in ("in", "not in"):
-            members = list(condition.value)
+            members = [_value(member) for member in condition.value]
             marks = ", ".join("?" for _ in members) or "NULL"
             inside = f"{name} IN ({marks})"
             if None in members:
@@ -192,8 +195,13 @@ def where_clause(where: Where, columns: Sequence[str] | None) -> tuple[str, list
             raise SpecError(f"{name} is compared with several values; write ({name}, 'in', [...])")
         sign = {"==": "IS NOT DISTINCT FROM", "!=": "IS DISTINCT FROM"}.get(condition.op, condition.op)
         parts.append(f"{name} {sign} ?")
-        values.append(condition.value)
+        values.append(_value(condition.value))
     return " AND ".join(parts) or "true", values
+
+
+def _value(plain: Any) -> Any:
+    """Return a value as it was given: dates and the like have a form of their own in JSON."""
+    return from_jsonable(plain) if isinstance(plain, dict) else plain
 
 
 def _column_of(path: tuple[str, ...], columns: Sequence[str] | None) -> str:
@@ -243,23 +251,6 @@ def result_of(connection: Any, sql: str, values: Sequence[Any], returns: str) ->
         raise
     except duckdb.Error as error:
         raise QueryError(f"DuckDB refuses the query: {_first_line(error)}") from error
-
-
-def arrow_of(answer: Any) -> Any:
-    """Return the rows of an answer as an Arrow table, in every version of DuckDB.
-
-    Parameters
-    ----------
-    answer : duckdb.DuckDBPyRelation
-        The answer.
-
-    Returns
-    -------
-    pyarrow.Table
-        Its rows.
-    """
-    fetch = getattr(answer, "to_arrow_table", None) or answer.fetch_arrow_table
-    return fetch()
 
 
 def _shown(sql: str) -> str:

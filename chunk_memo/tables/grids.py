@@ -137,7 +137,8 @@ def grid_hash(params: Mapping[str, Any], length: int = 16) -> str:
     >>> grid_hash({"gamma": 1e-13}) == grid_hash({"gamma": 2e-13})
     False
     """
-    if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= 64:
+    given: Any = length
+    if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= 64:
         raise SpecError(f"length must be a number of hex characters from 1 to 64, got {length!r}")
     return hashlib.sha256(_text(canonicalize_params(params)).encode()).hexdigest()[:length]
 

@@ -11,18 +11,19 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chunk_memo import catalog
 from chunk_memo.cache import ChunkCache
-from chunk_memo.disk import files
-from chunk_memo.errors import TableError
+from chunk_memo.errors import CacheNotFoundError, TableError
 from chunk_memo.identity import canonical_bytes, digest_of_bytes
 from chunk_memo.plan import PARTIAL, STORED
 from chunk_memo.tables.arrow import cast, unite_schemas
-from chunk_memo.tables.dataset import Contents, Dataset, Group
+from chunk_memo.tables.dataset import Dataset, Update
+from chunk_memo.tables.hive import duckdb_type
 from chunk_memo.tables.needs import needed
 from chunk_memo.tables.tidy import Box, Tidy
 
@@ -31,12 +32,10 @@ if TYPE_CHECKING:
 
 pa = needed("pyarrow")
 
-__all__ = ["Exported", "Source", "export_cache", "export_memo", "sources_of"]
+__all__ = ["Exported", "Source", "export_cache", "export_memo", "export_root", "sources_of"]
 
 _FILE_POINTS = 1 << 18
 """About so many points go into a file."""
-
-_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +212,46 @@ def export_memo(
     return _export(sources, path, _several(partition_by), f"memo {memo.version} {axes}", durability)
 
 
+def export_root(
+    root: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    partition_by: Sequence[str] = (),
+    *,
+    durability: str = "full",
+) -> Exported:
+    """Export a cache by its folder, or all caches of a root.
+
+    Parameters
+    ----------
+    root : path-like
+        A folder of caches, or the folder of one.
+    path : path-like
+        The dataset's folder.
+    partition_by : sequence of str, optional
+        The partition columns.
+    durability : {"full", "fast"}
+        Whether files are synced before this returns.
+
+    Returns
+    -------
+    Exported
+        What was done.
+
+    Raises
+    ------
+    CacheNotFoundError
+        Where there is no cache.
+    """
+    folder = Path(root)
+    if (folder / "metadata.json").is_file():
+        cache = ChunkCache.load_from_cache(folder.parent, folder.name)
+        return export_cache(cache, path, partition_by, durability=durability)
+    entries = [entry for entry in ChunkCache.discover_caches(folder) if entry["metadata"] is not None]
+    if not entries:
+        raise CacheNotFoundError(f"there is no cache in '{root}'; give the folder that a memo has as its root")
+    return _export(sources_of(entries, folder), path, _several(partition_by), "root of caches", durability)
+
+
 def sources_of(
     entries: Iterable[Mapping[str, Any]], root: str | os.PathLike[str], **options: Any
 ) -> list[Source]:
@@ -236,7 +275,7 @@ def sources_of(
     for entry in entries:
         described = entry["metadata"]["metadata"]
         function = described.get("function") or {}
-        name = function.get("name")
+        name = str(function.get("name") or "").rpartition("<locals>.")[2] or None
         cache = ChunkCache.load_from_cache(root, entry["cache_id"], **options)
         key = (name, canonical_bytes(cache.params)) if name else (None, entry["cache_id"])
         at = int(function.get("recorded_at") or 0)
@@ -263,61 +302,54 @@ def _export(
 ) -> Exported:
     dataset = Dataset(path, durability)
     schema = unite_schemas(source.schema for source in sources)
-    with files.Syncer(durability) as syncer:
-        for _ in range(_TRIES):
-            contents = _contents_for(dataset, subject, partition_by, schema)
-            done = _export_to(dataset, contents, sources, schema, syncer)
-            if done is not None:
-                return done
-    raise TableError(f"'{dataset.path}' was written by others {_TRIES} times in a row; try again later")
+    chunks = 0, 0
+
+    def change(update: Update) -> None:
+        nonlocal chunks
+        _check(update, subject, partition_by, schema)
+        chunks = _bring_up_to_date(update, sources, schema)
+
+    done = dataset.update(change)
+    return Exported(*chunks, done.rows, done.files, done.files_removed)
 
 
-def _contents_for(dataset: Dataset, subject: str, partition_by: tuple[str, ...], schema: Any) -> Contents:
-    """Return what the dataset holds, if it may hold this export."""
-    contents = dataset.contents()
+def _check(update: Update, subject: str, partition_by: tuple[str, ...], schema: Any) -> None:
+    """Refuse a dataset that may not hold this export."""
+    contents, path = update.contents, update.dataset.path
     if contents.number and contents.subject != subject:
         holds = f"an export of the {contents.subject}" if contents.subject else "rows that were written into it"
-        raise TableError(
-            f"'{dataset.path}' holds {holds}, and this is the {subject}; give each export a folder of its own"
-        )
+        raise TableError(f"'{path}' holds {holds}, and this is the {subject}; give each export its own folder")
     if not contents.number:
         wrong = [name for name in partition_by if name not in schema.names]
         if wrong:
             raise TableError(f"there is no column {wrong[0]!r} to partition by; the columns are {schema.names}")
+        for name in partition_by:
+            duckdb_type(name, schema.field(name).type)
+        contents.subject, contents.partition_by = subject, partition_by
     elif partition_by and partition_by != contents.partition_by:
         raise TableError(
-            f"'{dataset.path}' is partitioned by {list(contents.partition_by or ())}, not by {list(partition_by)};"
+            f"'{path}' is partitioned by {list(contents.partition_by or ())}, not by {list(partition_by)};"
             f" export to another folder"
         )
-    contents.subject = subject
-    contents.partition_by = contents.partition_by if contents.number else partition_by
-    return contents
 
 
-def _export_to(
-    dataset: Dataset, contents: Contents, sources: Sequence[Source], schema: Any, syncer: files.Syncer
-) -> Exported | None:
-    known = contents.schema
+def _bring_up_to_date(update: Update, sources: Sequence[Source], schema: Any) -> tuple[int, int]:
+    """Write what is new; return the number of chunks written, and of those that were there."""
+    contents = update.contents
     keys = [source.keys() for source in sources]
     current = {key for found in keys for key in found if key}
-    # A column that has another type by now is written anew throughout.
-    types = {} if known is None else {each.name: each.type for each in known}
-    if any(each.name in types and types[each.name] not in (each.type, pa.null()) for each in schema):
-        types = {}
+    types = {} if contents.schema is None else {each.name: each.type for each in contents.schema}
+    if any(types.get(each.name, each.type) not in (each.type, pa.null()) for each in schema):
+        types = {}  # a column has another type by now: all is written anew
         stale = list(contents.groups)
     else:
         stale = [name for name, group in contents.groups.items() if not current.issuperset(group.sources)]
-    kept = {key for name, group in contents.groups.items() if name not in stale for key in group.sources}
+    for name in stale:
+        update.drop(name)
+    kept = {key for group in contents.groups.values() for key in group.sources}
     types.update({each.name: each.type for each in schema})
     contents.schema = schema = pa.schema(list(types.items()))
-    added: dict[str, tuple[int, int]] = {}
-    groups: dict[str, Group] = {}
-    chunks = 0
     written: list[tuple[tuple[str, ...], Future[tuple[str, ...]]]] = []
-
-    def write(rows: Any) -> tuple[str, ...]:
-        return dataset.put(contents, rows, syncer, added)
-
     # One box is compressed and written while the next is read; two in memory are enough for that.
     with ThreadPoolExecutor(1) as pool:
         for source, found in zip(sources, keys, strict=True):
@@ -327,21 +359,11 @@ def _export_to(
                 if written:
                     written[-1][1].result()
                 own = tuple(found[index] for index in _indices(source, box))
-                written.append((own, pool.submit(write, rows)))
-                chunks += len(own)
+                written.append((own, pool.submit(update.put, rows)))
     for own, paths in written:
-        groups[digest_of_bytes("".join(own).encode()).hex()] = Group(own, paths.result())
-    done = Exported(
-        chunks,
-        len(current) - chunks,
-        sum(rows for rows, _ in added.values()),
-        len(added),
-        sum(len(contents.groups[name].files) for name in stale),
-    )
-    if contents.number and not groups and not stale and known == schema:
-        return done
-    committed = dataset.commit(contents, syncer, added=added, groups=groups, removed_groups=stale)
-    return done if committed else None
+        update.keep(digest_of_bytes("".join(own).encode()).hex(), own, paths.result())
+    chunks = sum(len(own) for own, _ in written)
+    return chunks, len(current) - chunks
 
 
 def _indices(source: Source, box: Box) -> list[int]:

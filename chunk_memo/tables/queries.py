@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ __all__ = [
     "refresh_views",
 ]
 
-_NAMES = ("seeds", "events")
+_NAMES = ("seeds", "events", "rollups")
 _KEYS = {
     "seeds": ("grid_id", "algo", "accountant", "gamma_bar", "gamma_split"),
     "events": ("grid_id", "seed"),
@@ -47,7 +48,8 @@ def create_connection_and_views(base_out: str | os.PathLike[str], connection: An
     Returns
     -------
     duckdb.DuckDBPyConnection
-        The connection, with the views ``seeds``, ``events``, ``seeds_summary`` and ``events_summary``. A summary
+        The connection, with the views ``seeds``, ``events``, ``seeds_summary`` and ``events_summary``, and
+        ``rollups`` where :func:`rollup` made some. A summary
         has a row for each grid_id (with algo, accountant, gamma_bar, gamma_split), or for each grid_id and seed:
         the number of rows, and of each number its mean, standard deviation (of the sample), smallest and largest.
 
@@ -84,7 +86,11 @@ def _make_views(connection: Any, base: Path) -> None:
         connection.execute(f"CREATE OR REPLACE VIEW {name} AS {select}")
         note = json.dumps({"base_out": str(base), "number": number})
         connection.execute(f"COMMENT ON VIEW {name} IS {literal(note)}")
-        connection.execute(f"CREATE OR REPLACE VIEW {name}_summary AS {_summary(connection, name)}")
+        if name not in _KEYS:
+            continue
+        connection.execute(
+            f"CREATE OR REPLACE VIEW {name}_summary AS {summary_of(connection, name, _KEYS[name])}"
+        )
 
 
 def _select_of(folder: Path) -> tuple[int, str] | None:
@@ -99,12 +105,27 @@ def _select_of(folder: Path) -> tuple[int, str] | None:
     return 0, f"SELECT * FROM read_parquet({literal(pattern)}, hive_partitioning=true, union_by_name=true)"
 
 
-def _summary(connection: Any, name: str) -> str:
-    described = connection.execute(f"DESCRIBE {name}").fetchall()
-    columns = {row[0]: str(row[1]) for row in described}
-    keys = [key for key in _KEYS[name] if key in columns]
+def summary_of(connection: Any, name: str, keys: Sequence[str]) -> str:
+    """Return the SELECT that sums a view up.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        The connection.
+    name : str
+        The view.
+    keys : sequence of str
+        What it has a row for; of these the columns that there are.
+
+    Returns
+    -------
+    str
+        The SELECT: the number of rows (and seeds), and mean, standard deviation, smallest and largest of numbers.
+    """
+    columns = {row[0]: str(row[1]) for row in connection.execute(f"DESCRIBE {name}").fetchall()}
+    keys = [key for key in keys if key in columns]
     made = [*(identifier(key) for key in keys), 'count(*) AS "rows"']
-    if name == "seeds" and "seed" in columns:
+    if "seed" in columns and "seed" not in keys:
         made.append('count(DISTINCT "seed") AS "seeds"')
     for column, kind in columns.items():
         if column in (*keys, "seed") or not _is_number(kind):
@@ -152,7 +173,7 @@ def refresh_views(connection: Any) -> bool:
 def _known(connection: Any) -> tuple[Path | None, dict[str, int]]:
     """Return the folder that a connection's views show, and the commit that each was made at."""
     rows = connection.execute(
-        "SELECT view_name, comment FROM duckdb_views() WHERE view_name IN ('seeds', 'events') AND NOT internal"
+        "SELECT view_name, comment FROM duckdb_views() WHERE view_name IN ('seeds', 'events', 'rollups') AND NOT internal"
     ).fetchall()
     base, numbers = None, {}
     for name, comment in rows:
@@ -248,7 +269,7 @@ def query(conn: Any, view: str, where: Where = None, limit: int | None = None, *
     conn : duckdb.DuckDBPyConnection
         From :func:`create_connection_and_views`.
     view : str
-        ``"seeds"``, ``"events"``, or one of their summaries.
+        ``"seeds"``, ``"events"``, one of their summaries, or ``"rollups"``.
     where : str, mapping, triple, or sequence of triples, optional
         As in :func:`query_seeds`.
     limit : int, optional
@@ -261,14 +282,16 @@ def query(conn: Any, view: str, where: Where = None, limit: int | None = None, *
     pandas.DataFrame, polars.DataFrame or pyarrow.Table
         The rows.
     """
-    if view not in (*_NAMES, *(f"{name}_summary" for name in _NAMES)):
-        raise SpecError(f"view must be 'seeds', 'events', 'seeds_summary' or 'events_summary', got {view!r}")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+    views = (*_NAMES, *(f"{name}_summary" for name in _KEYS))
+    if view not in views:
+        raise SpecError(f"view must be one of {list(views)}, got {view!r}")
+    given: Any = limit
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 0):
         raise SpecError(f"limit must be a number of rows, 0 or more, got {limit!r}")
     refresh_views(conn)
     base, _ = _known(conn)
     there = {row[0] for row in conn.execute("SELECT view_name FROM duckdb_views()").fetchall()}
-    kind = view.partition("_")[0].removesuffix("s")
+    kind = "event" if view.startswith("event") else "seed"
     if base is None or view not in there:
         raise TableError(
             f"there is no view {view!r} on this connection; write rows with write_{kind}_rows(rows, base_out), and"
@@ -298,9 +321,13 @@ def _query_of(base: Path, view: str, where: Where) -> tuple[str, list[Any]]:
         return f"SELECT * FROM {view} WHERE {condition}", values
     condition, values = where_clause(where, contents.schema.names)
     exact = {"==": lambda value: [value], "in": list}
-    wanted = {c.key: exact[c.op](c.value) for c in conditions(where) if c.op in exact}
+    wanted = {c.key: exact[c.op](c.value) for c in conditions(where) if c.op in exact and _is_plain(c.value)}
     source = dataset.sql(contents, contents.files_of(wanted))
     return f"SELECT * FROM ({source}) WHERE {condition}", values
+
+
+def _is_plain(value: Any) -> bool:
+    return not any(isinstance(each, dict) for each in (value if isinstance(value, list) else [value]))
 
 
 def _is_whole_query(where: str) -> bool:
@@ -339,7 +366,9 @@ def folder_info(base_out: str | os.PathLike[str]) -> dict[str, Any]:
             found[name] = info_of(contents)
     grids = base / "grids"
     found["grids"] = sum(1 for _ in grids.glob("*/params.json")) if grids.is_dir() else 0
-    found["views"] = [view for name in _NAMES if name in found for view in (name, f"{name}_summary")]
+    found["views"] = [
+        view for name in _NAMES if name in found for view in (name, f"{name}_summary")[: 1 + (name in _KEYS)]
+    ]
     return found
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from chunk_memo.disk import files
 from chunk_memo.errors import TableError
 from chunk_memo.tables.arrow import from_values
-from chunk_memo.tables.dataset import Dataset
+from chunk_memo.tables.dataset import Dataset, fitted
 from chunk_memo.tables.grids import GRID_ID, grid_hash, keep_params
 from chunk_memo.tables.needs import needed
 
@@ -162,11 +162,12 @@ def write_rows(
         table = _with_grid_id(table, _id_of(params))
     # What can go wrong with the rows is found before anything is written.
     contents = dataset.contents()
-    dataset.fitted(table, contents, partition_by, usual=PARTITION_COLUMNS)
+    usual = [name for name in PARTITION_COLUMNS if name in table.column_names]
+    fitted(dataset, contents, table, partition_by, usual=usual)
     with files.Syncer() as syncer:
         for grid_id, given, derived in _params_of(table, params, contents.partition_by):
             keep_params(base, grid_id, given, syncer, derived=derived)
-    dataset.append(table, partition_by, usual=PARTITION_COLUMNS)
+    dataset.append(table, partition_by, usual=usual)
     return f"{os.fspath(base_out).rstrip('/') or '/'}/{name}"
 
 

@@ -222,13 +222,13 @@ class Tidy:
 
     def _of_block(self, block: Block) -> dict[str, Any]:
         if block.kind == "opaque":
-            return self._named(columns_of_values("", block.outputs(allow_pickle=self.cache.allow_pickle)))
+            return self._named(columns_of_values("", block.outputs()))
         columns = {}
         for name, column in block.columns.items():
             if column.form == "array":
                 column = Column("array", None, {"": decode_array(column.tree, column.arrays)}, True)
-            elif not column.pointwise:
-                values = column.objects(block.count, block.coords, allow_pickle=self.cache.allow_pickle)
+            elif not column.pointwise or column.ours:
+                values = column.objects(block.count, block.coords)
                 column = Column("objects", None, {"": values}, True)
             columns[name] = column
         return self._outputs(columns, block.count, block.coords)
@@ -243,7 +243,7 @@ class Tidy:
             elif column.form == "objects":
                 found.update(columns_of_values(label, column.arrays[""].tolist()))
             else:
-                found.update(_of_tree(label, column.tree, column.arrays, count, coords, self.cache.allow_pickle))
+                found.update(_of_tree(label, column.tree, column.arrays, count, coords))
         return self._named(found)
 
     def _named(self, outputs: dict[str, Any]) -> dict[str, Any]:
@@ -507,7 +507,6 @@ def _of_tree(
     arrays: Mapping[str, npt.NDArray[Any]],
     count: int,
     coords: Mapping[str, Any],
-    allow_pickle: bool,
 ) -> dict[str, Any]:
     """Return the Arrow columns of encoded outputs; without Python objects where an array is the column."""
     if node["k"] == "dict" and all(isinstance(key, str) for key in node["keys"]):
@@ -516,7 +515,7 @@ def _of_tree(
             label = f"{name}.{key}" if name else key
             if child["k"] == "axis" and not name:
                 continue  # a coordinate, which has its column already
-            found.update(_of_tree(label, child, arrays, count, coords, allow_pickle))
+            found.update(_of_tree(label, child, arrays, count, coords))
         return found
     if set(node) == {"k", "a"}:
         array = arrays[node["a"]]
@@ -529,7 +528,7 @@ def _of_tree(
             "iu" if node["k"] in ("scalar", "array") else ""
         ):
             return columns_of_array(name, array)
-    values = decode(node, arrays, count, coords=coords, allow_pickle=allow_pickle)
+    values = decode(node, arrays, count, coords=coords)
     return columns_of_values(name, values)
 
 

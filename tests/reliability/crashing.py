@@ -16,7 +16,7 @@ import random
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Done:
     """One operation of the session."""
 
     what: str
-    """``mkdir``, ``write``, ``link`` (a name for a file), ``unlink``, ``rmdir``, ``rename``, ``sync``, ``ack``."""
+    """``mkdir``, ``rmdir``, ``write``, ``link`` (of a name), ``unlink``, ``rename``, ``sync``, ``ack``."""
     path: str = ""
     """The name; of a rename the new one."""
     file: int = -1
@@ -207,7 +207,7 @@ def torn(data: bytes, how: str, dice: random.Random) -> bytes:
     }[how]
 
 
-def state_of(done: list[Done], applied: list[bool], tears: Callable[[int], str], dice: random.Random) -> State:
+def state_of(done: list[Done], applied: list[bool], tears: Mapping[int, str], dice: random.Random) -> State:
     """Apply operations in their order."""
     state = State()
     whole: dict[int, bool] = {}
@@ -230,7 +230,7 @@ def state_of(done: list[Done], applied: list[bool], tears: Callable[[int], str],
             state.names[each.path] = each.file
     for file, is_whole in whole.items():
         if not is_whole:
-            state.contents[file] = torn(state.contents[file], tears(file), dice)
+            state.contents[file] = torn(state.contents[file], tears.get(file, "full"), dice)
     return state
 
 
@@ -250,8 +250,8 @@ def states(done: list[Done], count: int, seed: int) -> Iterator[tuple[State, fro
             open_ones = [n for n in range(upto) if not sure[n] and done[n].what not in ("sync", "ack")]
             for kept, how in _choices(open_ones, rounds, dice):
                 applied = [sure[n] or n in kept for n in range(upto)]
-                chosen = {n: how if how else dice.choice(TEARS) for n in range(upto)}
-                state = state_of(done[:upto], applied, lambda file, c=chosen: c.get(file, "full"), dice)
+                chosen = {n: how or dice.choice(TEARS) for n in range(upto)}
+                state = state_of(done[:upto], applied, chosen, dice)
                 key = state.key(), len(acknowledged[upto])
                 if key not in seen:
                     seen.add(key)

@@ -1,12 +1,13 @@
 """Faults on a timetable, injected through ``disk/files``, which every system call to a store goes through.
 
-:class:`Calls` stands in for the module :mod:`os` as that module sees it. It counts the calls that reach the system,
-and fails at the one that it was told, or kills the process there; it can also record what was done to the disk.
+:class:`Calls` stands in for the module :mod:`os` as that module sees it. It counts the calls that reach
+the system, and fails at the one that it was told, or kills the process there.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import threading
@@ -16,62 +17,43 @@ from typing import Any
 
 from chunk_memo.disk import files
 
-CALLS = frozenset(
-    [
+WRITING = frozenset(
+    {
         "chmod",
         "close",
         "fchmod",
-        "fdatasync",
-        "fstat",
         "fsync",
-        "ftruncate",
         "link",
+        "mkdir",
+        "open",
+        "rename",
+        "replace",
+        "rmdir",
+        "unlink",
+        "utime",
+        "write",
+        "writev",
+    }
+)
+"""What may find a disk full."""
+
+CALLS = WRITING | frozenset(
+    {
+        "fstat",
         "listdir",
         "lseek",
         "lstat",
-        "mkdir",
-        "open",
-        "posix_fallocate",
         "pread",
         "preadv",
-        "pwrite",
-        "pwritev",
         "read",
         "readlink",
         "readv",
-        "rename",
-        "replace",
-        "rmdir",
         "scandir",
         "stat",
         "statvfs",
-        "symlink",
-        "truncate",
-        "unlink",
-        "utime",
-        "write",
-        "writev",
-    ]
+    }
 )
 """What reaches the system; anything else that is taken from :mod:`os` is passed on."""
-
-WRITING = frozenset(
-    [
-        "fsync",
-        "link",
-        "mkdir",
-        "open",
-        "rename",
-        "replace",
-        "rmdir",
-        "unlink",
-        "utime",
-        "write",
-        "writev",
-        "close",
-    ]
-)
-"""What may find a disk full."""
 
 KILL_BEFORE, KILL_AFTER = "KILL before", "KILL after"
 ERRORS = {name: getattr(errno, name) for name in ("EIO", "ENOSPC", "EDQUOT")}
@@ -109,8 +91,16 @@ class Calls:
             return true
         return self._wrapped.setdefault(name, self._wrap(name, true))
 
+    def _writes(self, name: str, arguments: tuple[Any, ...]) -> bool:
+        """Whether a call could find a disk full: opening to read could not, nor closing what was read."""
+        if name == "open":
+            return bool(arguments[1] & os.O_CREAT)
+        return name != "close" or bool(fcntl.fcntl(arguments[0], fcntl.F_GETFL) & os.O_ACCMODE)
+
     def _wrap(self, name: str, true: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
+            if self.only is WRITING and not self._writes(name, arguments):
+                return true(*arguments, **options)
             with self._lock:
                 number, self.count = self.count, self.count + 1
             due = number == self.at or (self.forever and number > self.at >= 0)

@@ -12,7 +12,7 @@ import numpy as np
 
 from chunk_memo import ChunkCache, run
 from chunk_memo.disk import chunkfile
-from chunk_memo.errors import ChunkMemoWarning, StoreError
+from chunk_memo.errors import ChunkFormatError, ChunkMemoWarning, StoreError
 from chunk_memo.verification import verify
 
 Point = tuple[int, int]
@@ -77,7 +77,7 @@ def stored(root: Path) -> set[Point]:
     for path in root.rglob("chunks/**/*.h5"):
         try:
             chunkfile.verify(path)
-        except chunkfile.ChunkFormatError:
+        except ChunkFormatError:
             continue
         with chunkfile.load(path) as chunk:
             grid = [(int(x), int(y)) for x in chunk.coords("x") for y in chunk.coords("y")]
