@@ -99,7 +99,8 @@ def look(text: str, *, width: int = 400, picture: Path | None = None, height: in
             "<!doctype html><body style='margin:0'>"
             f"<iframe id='frame' src='inner.html' style='border:0;width:{width}px;height:{height}px'></iframe>"
             "<script>window.addEventListener('load', () => document.body.setAttribute('data-report',"
-            " document.getElementById('frame').contentDocument.body.getAttribute('data-report')))</script></body>",
+            " document.getElementById('frame').contentDocument.body.getAttribute('data-report')))</script>"
+            "</body>",
             encoding="utf-8",
         )
         common = [program, *FLAGS, "--allow-file-access-from-files", f"--user-data-dir={folder}/user"]

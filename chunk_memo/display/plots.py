@@ -402,7 +402,7 @@ def plot_timeline(history: RunHistory, *, ax: Any = None) -> Any:
 
 
 def _lane(lanes: list[tuple[str, Any]], row: Mapping[str, Any]) -> int:
-    """Return the first lane of a worker that is free when a chunk begins: threads of one process share its name."""
+    """Return the first free lane of a worker: threads of one process share its name."""
     slack = (row["ended_at"] - row["started_at"]) / 100
     for number, (worker, end) in enumerate(lanes):
         if worker == row["worker"] and end <= row["started_at"] + slack:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from chunk_memo.results import STATUS, STORED, GridDesign, SweepResult
+from chunk_memo.results import STATUS, STORED, GridDesign, SweepResult, forms_of
 from chunk_memo.tables.arrow import columns_of_array, columns_of_values, from_values
 from chunk_memo.tables.needs import needed
 from chunk_memo.tables.tidy import STATE, Box, Tidy
@@ -38,7 +38,7 @@ def arrow_table(result: SweepResult) -> Any:
         lacking = design.plan().executed_points > 0
         tidy = Tidy(design.cache.viewing(design.selection), missing="mark" if lacking else "omit")
         batch = tidy.read(Box((), tidy.selection, (STORED,)))
-        return pa.Table.from_batches([batch], batch.schema)
+        return _named(result, pa.Table.from_batches([batch], batch.schema))
     read = result.read()
     count = result.points
     columns: dict[str, Any] = {}
@@ -52,6 +52,14 @@ def arrow_table(result: SweepResult) -> Any:
     if bool((read.status != STORED).any()):
         columns[STATE] = pa.array([STATUS[state] for state in read.status.tolist()])
     return pa.table(columns)
+
+
+def _named(result: SweepResult, table: Any) -> Any:
+    """Call the column of an output without a name as Datasets do: by the function's name."""
+    names = table.column_names
+    if list(forms_of(result.design)) != [result.name] or result.name in names:
+        return table
+    return table.rename_columns([result.name if name == "value" else name for name in names])
 
 
 def _columns(name: str, values: Any) -> dict[str, Any]:
