@@ -35,7 +35,7 @@ def invoked(*arguments: object) -> Result:
     return CliRunner().invoke(main, list(map(str, arguments)))
 
 
-def sweep(root: Path, cache_id: str = "one", *, add: float = 0.0, **request: list[int]) -> int:
+def sweep(root: Path, cache_id: str = "one", *, add: float = 0.0, **request: Any) -> int:
     """Ask for points, all by default; what comes is right. Return how many were computed."""
     cache = ChunkCache(root, cache_id, {}, {"x": 2, "y": 2}, {"x": XS, "y": YS}, verbose=0, name="f")
     cache = cache.slice(**request) if request else cache

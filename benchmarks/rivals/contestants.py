@@ -118,7 +118,7 @@ class Ours(Contestant):
         """Declare the grid and decorate the function."""
         function, vectorize = self._how
         shape = (self.rows, self.columns)
-        options = {"vectorize": vectorize, "durability": self._durability}
+        options: dict[str, Any] = {"vectorize": vectorize, "durability": self._durability}
         self._function = sweep_over(self.root, shape, CHUNK, function, **options)
 
     def sweep(self) -> Any:
