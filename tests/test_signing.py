@@ -18,6 +18,7 @@ import pytest
 from chunk_memo import (
     ChunkCache,
     ChunkMemo,
+    DamageWarning,
     EncodingError,
     KeyFileError,
     PickleRefusedError,
@@ -253,7 +254,7 @@ def _forge(root: Path, *, kept: bool) -> None:
 
 
 def test_a_pointwise_column_never_holds_a_pickle(tmp_path: Path, config: Path) -> None:
-    """A manifest that calls pickles rows of a plain column is refused, also by the reader of many files."""
+    """A manifest that calls pickles rows of a plain column contradicts itself, and its file is set aside."""
     root = tmp_path / "root"
     memo = ChunkMemo(root, {"s": 3}, AXES, verbose=0)
     function = memo.cache()(lambda s: [f"{value:05}" for value in s])
@@ -269,8 +270,10 @@ def test_a_pointwise_column_never_holds_a_pickle(tmp_path: Path, config: Path) -
         content = chunkfile.Content(constant, chunk.identity, arrays, dims, coords, 0, 0.0)
         data = b"".join(chunkfile.image(content))
     path.write_bytes(data)
-    with pytest.raises(PickleRefusedError, match="expected arrays only"):
-        ChunkMemo(root, {"s": 3}, AXES, verbose=0).cache()(function.__wrapped__)()
+    again = ChunkMemo(root, {"s": 3}, AXES, verbose=0).cache()(function.__wrapped__)
+    with pytest.warns(DamageWarning, match="pickles in column '', whose rows stand alone"):
+        output, diagnostics = again()
+    assert (["00001", "00002", "00003"], 3) == (output, diagnostics.executed_points)
 
 
 def test_allow_pickle_false_refuses_outright(tmp_path: Path, config: Path) -> None:
