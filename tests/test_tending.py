@@ -38,7 +38,7 @@ def invoked(*arguments: object) -> Result:
 def sweep(root: Path, cache_id: str = "one", *, add: float = 0.0, **request: Any) -> int:
     """Ask for points, all by default; what comes is right. Return how many were computed."""
     cache = ChunkCache(root, cache_id, {}, {"x": 2, "y": 2}, {"x": XS, "y": YS}, verbose=0, name="f")
-    cache = cache.slice(**request) if request else cache
+    cache = cache.slice(axis_indices=None, **request) if request else cache
 
     def function(x: list[int], y: list[int]) -> Any:
         return np.add.outer(np.multiply(x, 10.0), y) + add
