@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from chunk_memo.errors import SpecError, UnknownAxisError
 from chunk_memo.results import STATUS, SweepResult, Variable, filled
-from chunk_memo.tables.needs import needed
 
 if TYPE_CHECKING:
     from chunk_memo.display.history import RunHistory
@@ -32,6 +31,8 @@ _COLOURS = ("#c9ced6", "#1a6fb5", "#c62828")
 
 
 def _pyplot() -> Any:
+    from chunk_memo.tables.needs import needed
+
     needed("matplotlib", "notebook")
     import matplotlib.pyplot as plt
 
