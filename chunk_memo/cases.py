@@ -337,11 +337,8 @@ class PointWriter(Writer):
         if block.kind == "opaque":
             raise OutputError(
                 f"{name!r} was called with one point and returned a {type(output).__name__}, which is no"
-                f" output of that point: expected a list of one output, an array of shape {(*shape, ...)} or a dict of"
-                f" such arrays. A function of single values is decorated with vectorize=True".replace(
-                    "Ellipsis", "…"
-                )
-            )
+                f" output of that point: expected a list of one output, an array of shape {(*shape, ...)}, or a"
+                f" dict of such arrays. A function of single values needs vectorize=True".replace("Ellipsis", "…")
         return block
 
     def recall(self) -> None:

@@ -162,7 +162,7 @@ def test_a_plan_predicts_the_seconds_of_a_run_like_the_last(tmp_path: Path, monk
     slow.sweep(s=list(range(20)))
     assert 6 * 0.2 == pytest.approx(slow.plan().seconds, rel=0.25)
     slow.sweep()
-    assert 0 == slow.plan().seconds
+    assert 0 == slow.plan().executed_points
     slow.invalidate()
     plan = slow.plan()
     assert 50 == plan.executed_points

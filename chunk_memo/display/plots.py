@@ -394,7 +394,9 @@ def plot_timeline(history: RunHistory, *, ax: Any = None) -> Any:
             linewidth=0.5,
         )
     first = {worker: number for number, (worker, _) in reversed(list(enumerate(lanes)))}
+    first = dict(sorted(first.items(), key=lambda item: item[1]))
     axes.set_yticks(list(first.values()), [_text(worker) for worker in first])
+    axes.invert_yaxis()
     axes.set_xlabel("seconds since the first chunk began")
     names = ", ".join(dict.fromkeys(_text(row["name"], 40) for row in rows if row["name"]))
     points = sum(row["points"] for row in rows if row["outcome"] == "done")
