@@ -339,6 +339,7 @@ class PointWriter(Writer):
                 f"{name!r} was called with one point and returned a {type(output).__name__}, which is no"
                 f" output of that point: expected a list of one output, an array of shape {(*shape, ...)}, or a"
                 f" dict of such arrays. A function of single values needs vectorize=True".replace("Ellipsis", "…")
+            )
         return block
 
     def recall(self) -> None:
