@@ -109,7 +109,7 @@ def test_what_cannot_be_drawn(tmp_path: Path, options: Any, error: type[Exceptio
 
 
 def test_caches_are_found_and_opened_without_code(tmp_path: Path) -> None:
-    """open() lists the caches below a folder with functions, params, axes, points and bytes; any can be opened."""
+    """open() lists the caches below a folder with functions, params, axes, points, bytes, and opens them."""
     f = swept(tmp_path / "deep" / "root")
     f(x=0.0, k=1, who="$b", alpha=2.0)
     caches = chunk_memo.open(tmp_path)
