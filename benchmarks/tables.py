@@ -1,4 +1,4 @@
-"""Datasets of rows against pyarrow and DuckDB by themselves, and the export of a cache against one written table."""
+"""Datasets of rows against pyarrow and DuckDB alone, and the export of a cache against one written table."""
 
 from __future__ import annotations
 
@@ -110,9 +110,7 @@ def pruning(folder: Path, rows: int, partitions: int) -> Case:
 
     assert ours() == other()
     assert ours()[0][0] == len(query_events(connection, {"grid_id": grid, "seed": seed}))
-    return Case(
-        f"a query of one of {partitions:,} partitions", ours, (Against("DuckDB, raw", other, bound=1.5),)
-    )
+    return Case(f"a query of one of {partitions:,} partitions", ours, (Against("DuckDB, raw", other, bound=1.5),))
 
 
 def exporting(folder: Path, side: int, chunk: int) -> Case:
@@ -145,7 +143,7 @@ def exporting(folder: Path, side: int, chunk: int) -> Case:
         pq.write_table(table, folder / "other.parquet")
 
     ours()
-    [(mean,)] = duckdb.sql(f"SELECT avg(value) FROM ({Dataset(folder / 'ours').sql()})").fetchall()
+    [(mean,)] = duckdb.execute(f"SELECT avg(value) FROM ({Dataset(folder / 'ours').sql()})").fetchall()
     assert np.isclose(mean, np.mean(table["value"].to_numpy()))
     against = Against("write_table, in memory", other, bound=3.0)
     return Case(f"export a cache of {side * side:,} points", ours, (against,), clear)

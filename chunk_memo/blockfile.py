@@ -503,20 +503,34 @@ def check_manifest(chunk: chunkfile.Chunk) -> None:
     if chunk.checked or _CHECKED.get(id(constant), _CHECKED) is constant:
         return
     try:
-        _check_constant(chunk, constant)
-    except ChunkMemoError as error:
-        if not isinstance(error, EncodingError):
-            raise
-    except _CONTRADICTIONS as error:
-        raise ChunkFormatError(
-            f"'{chunk.subject}' is not an intact chunk file: its manifest contradicts itself"
-            f" ({type(error).__name__}: {error})"
-        ) from None
+        with _Doubted(chunk):
+            _check_constant(chunk, constant)
+    except EncodingError:  # what this program lacks is no fault of the file
+        pass
     chunk.checked = True
     if chunk.shares_constant and isinstance(constant, dict):
         if len(_CHECKED) >= _MOST_CHECKED:
             _CHECKED.clear()
         _CHECKED[id(constant)] = constant
+
+
+class _Doubted:
+    """Turn what a made-up manifest leads to, whatever that is, into the error that sets the file aside."""
+
+    __slots__ = ("_chunk",)
+
+    def __init__(self, chunk: chunkfile.Chunk) -> None:
+        self._chunk = chunk
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, _CONTRADICTIONS) and not isinstance(error, ChunkMemoError):
+            raise ChunkFormatError(
+                f"'{self._chunk.subject}' is not an intact chunk file: its manifest contradicts itself"
+                f" ({type(error).__name__}: {error})"
+            ) from error
 
 
 def _check_constant(chunk: chunkfile.Chunk, constant: Any) -> None:
@@ -583,11 +597,12 @@ def axis_values(chunk: chunkfile.Chunk) -> dict[str, list[Any]]:
     check_manifest(chunk)
     sizes = chunk.sizes
     values = {}
-    for name, tree, where in chunk.constant["axes"]:
-        if tree is None:
-            return {}
-        arrays = {label: chunk.coords(name) if at is None else chunk.array(at) for label, at in where.items()}
-        values[name] = decode(tree, arrays, sizes[name])
+    with _Doubted(chunk):
+        for name, tree, where in chunk.constant["axes"]:
+            if tree is None:
+                return {}
+            arrays = {label: chunk.coords(name) if at is None else chunk.array(at) for label, at in where.items()}
+            values[name] = decode(tree, arrays, sizes[name])
     return values
 
 
@@ -624,7 +639,8 @@ def read_complete(
     PickleRefusedError, UntrustedPickleError
         Where it holds pickles that may not be loaded.
     """
-    return _Rows(ref, chunk, positions, signer).block()
+    with _Doubted(chunk):
+        return _Rows(ref, chunk, positions, signer).block()
 
 
 def read_part(
@@ -657,11 +673,12 @@ def read_part(
     PickleRefusedError, UntrustedPickleError
         Where it holds pickles that may not be loaded.
     """
-    rows = _Rows(ref, chunk, None, signer)
-    points = rows.points()
-    if not outputs:
-        return points, Block(chunk.constant["kind"], len(points), {}, ref.coords(points))
-    return points, rows.block_of_part(points)
+    with _Doubted(chunk):
+        rows = _Rows(ref, chunk, None, signer)
+        points = rows.points()
+        if not outputs:
+            return points, Block(chunk.constant["kind"], len(points), {}, ref.coords(points))
+        return points, rows.block_of_part(points)
 
 
 def same_outputs(ref: ChunkRef, chunk: chunkfile.Chunk, block: Block) -> bool:
@@ -689,7 +706,8 @@ def same_outputs(ref: ChunkRef, chunk: chunkfile.Chunk, block: Block) -> bool:
     ChunkFormatError
         Where the file is damaged.
     """
-    return _Rows(ref, chunk, None, None).holds(block)
+    with _Doubted(chunk):
+        return _Rows(ref, chunk, None, None).holds(block)
 
 
 def _same_values(a: _Array, b: _Array) -> bool:

@@ -1112,6 +1112,9 @@ class ChunkStore:
             if ref is None or ref.identity != chunk.identity:
                 return False
             block, points = self.everything(ref, chunk)
+            if block.kind != "opaque":
+                rows = np.arange(block.count)
+                block = combine([(block, rows)], rows, ref.coords(points), self.allow_pickle)
             buffers = self._writer.image(ref, points, block, chunk.seconds)
         files.replace(path, buffers, syncer)
         return True

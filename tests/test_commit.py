@@ -1,4 +1,4 @@
-"""The commit protocol as users meet it: two writers, syncs that fail, modes, roots, roots that can only be read."""
+"""The commit protocol as users meet it: two writers, failing syncs, modes, roots, and roots only to be read."""
 
 from __future__ import annotations
 

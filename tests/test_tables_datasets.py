@@ -34,7 +34,9 @@ from chunk_memo.tables.hive import segment
 
 def rows_of(folder: Path, **options: Any) -> list[dict[str, Any]]:
     """Return the seeds of a folder."""
-    rows: list[dict[str, Any]] = query_seeds(create_connection_and_views(folder), returns="arrow", **options).to_pylist()
+    rows: list[dict[str, Any]] = query_seeds(
+        create_connection_and_views(folder), returns="arrow", **options
+    ).to_pylist()
     return rows
 
 
@@ -67,7 +69,7 @@ VALUES: dict[str, tuple[Any, str]] = {
     "int": (3, "int64"),
     "float": (1.0, "double"),
     "tiny": (5e-324, "double"),
-    "text": ("it's \"é\" / = % \\ ..", "string"),
+    "text": ('it\'s "é" / = % \\ ..', "string"),
     "digits": ("007", "string"),
     "null_name": ("__HIVE_DEFAULT_PARTITION__", "string"),
     "empty": ("", "string"),
@@ -136,7 +138,7 @@ def test_a_changed_type_is_an_error(value: Any, tmp_path: Path) -> None:
 def test_narrower_numbers_fit(tmp_path: Path) -> None:
     """A float32 of a DataFrame goes into a column of doubles; categories are texts."""
     write_seed_rows([{"seed": 1, "loss": 0.5, "kind": "a"}], tmp_path)
-    frame = pd.DataFrame({"seed": [2], "loss": np.float32([0.25]), "kind": pd.Categorical(["b"])})
+    frame = pd.DataFrame({"seed": [2], "loss": np.array([0.25], "float32"), "kind": pd.Categorical(["b"])})
     write_seed_rows(frame, tmp_path)
     assert [{"seed": 2, "loss": 0.25, "kind": "b"}] == rows_of(tmp_path, where={"seed": 2})
 
@@ -176,7 +178,7 @@ def test_other_partitions_are_refused(tmp_path: Path) -> None:
 
 
 def test_params_replace_what_was_derived(tmp_path: Path) -> None:
-    """``params.json`` made of partition columns yields to params that are given; given ones are held against it."""
+    """``params.json`` made of partition columns yields to given params; given ones are held against it."""
     write_seed_rows([{"grid_id": "abc", "algo": "x", "seed": 1}], tmp_path)
     write_seed_rows([{"seed": 2}], tmp_path, {"grid_id": "abc", "algo": "x", "depth": 3})
     path = tmp_path / "grids" / "grid_id=abc" / "params.json"
@@ -191,7 +193,9 @@ def test_params_replace_what_was_derived(tmp_path: Path) -> None:
 def test_many_partitions(tmp_path: Path) -> None:
     """1,500 partitions in one write are more than pyarrow takes by itself; an aggregate over them is right."""
     n = 4500
-    table = pa.table({"grid_id": [f"g{i % 500}" for i in range(n)], "seed": np.arange(n) // 500 % 3, "v": np.arange(n)})
+    table = pa.table(
+        {"grid_id": [f"g{i % 500}" for i in range(n)], "seed": np.arange(n) // 500 % 3, "v": np.arange(n)}
+    )
     write_event_rows(table, tmp_path)
     write_event_rows(table, tmp_path)
     connection = create_connection_and_views(tmp_path)
@@ -341,7 +345,9 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 def test_bad_limits_and_views(tmp_path: Path) -> None:
     """What is asked for wrongly is named."""
     connection = create_connection_and_views(tmp_path)
-    with pytest.raises(TableError, match="there is no view 'seeds' on this connection; write rows with write_seed_rows"):
+    with pytest.raises(
+        TableError, match="there is no view 'seeds' on this connection; write rows with write_seed_rows"
+    ):
         query_seeds(connection)
     write_seed_rows([{"seed": 1}], tmp_path)
     connection = create_connection_and_views(tmp_path)

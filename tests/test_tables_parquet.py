@@ -32,7 +32,7 @@ def loss(s: list[int], t: list[str]) -> Any:
 
 def rows(folder: Path) -> list[tuple[Any, ...]]:
     """Return the rows of a dataset, sorted by text."""
-    return sorted(duckdb.sql(Dataset(folder).sql()).fetchall(), key=str)
+    return sorted(duckdb.execute(Dataset(folder).sql()).fetchall(), key=str)
 
 
 def expected_rows(cache: ChunkCache) -> list[tuple[Any, ...]]:
@@ -41,7 +41,7 @@ def expected_rows(cache: ChunkCache) -> list[tuple[Any, ...]]:
 
 
 def test_only_new_chunks_are_written(tmp_path: Path) -> None:
-    """The first export writes all, the second nothing, the next what was computed since; files stay as they are."""
+    """The first export writes all, the second nothing, the next what is new; files stay as they are."""
     cache, out = cache_in(tmp_path / "c"), tmp_path / "out"
     run(cache.slice(s=[1, 2]), loss)
     assert (1, 0, 6, 1) == _numbers(cache.to_parquet(out))
@@ -109,7 +109,9 @@ def test_a_folder_holds_one_export(tmp_path: Path) -> None:
     cache, out = cache_in(tmp_path / "c"), tmp_path / "out"
     run(cache, loss)
     cache.to_parquet(out)
-    with pytest.raises(TableError, match="holds an export of the cache demo v1, and this is the cache demo v1 slice"):
+    with pytest.raises(
+        TableError, match="holds an export of the cache demo v1, and this is the cache demo v1 slice"
+    ):
         cache.slice(s=[1]).to_parquet(out)
     assert 3 == cache.slice(s=[1]).to_parquet(tmp_path / "slice").rows
 
@@ -148,7 +150,7 @@ def test_a_memo_is_one_dataset(tmp_path: Path) -> None:
     memo, scaled, _ = memo_in(tmp_path / "c")
     memo.to_parquet(tmp_path / "out", partition_by=["function"])
     query = "SELECT function, alpha, kind, count(*), sum(loss), sum(value) FROM ({}) GROUP BY ALL ORDER BY 1, 2"
-    found = duckdb.sql(query.format(Dataset(tmp_path / "out").sql())).fetchall()
+    found = duckdb.execute(query.format(Dataset(tmp_path / "out").sql())).fetchall()
     expected = [
         ("ones", None, "x", 3, None, 3.0),
         ("scaled", 0.5, None, 9, 9.0, None),
@@ -164,7 +166,9 @@ def test_a_memo_is_one_dataset(tmp_path: Path) -> None:
 def test_export_by_command(tmp_path: Path) -> None:
     """``chunk-memo export`` takes a cache or a folder of caches."""
     memo_in(tmp_path / "c")
-    done = CliRunner().invoke(main, ["export", f"{tmp_path}/c/", f"{tmp_path}/out/", "--partition-by", "function"])
+    done = CliRunner().invoke(
+        main, ["export", f"{tmp_path}/c/", f"{tmp_path}/out/", "--partition-by", "function"]
+    )
     assert (0, True) == (done.exit_code, "(30 rows in " in done.output)
     cache_id = next(path.name for path in (tmp_path / "c").iterdir() if (path / "metadata.json").exists())
     assert 0 == CliRunner().invoke(main, ["export", f"{tmp_path}/c/{cache_id}", f"{tmp_path}/one"]).exit_code
@@ -246,5 +250,5 @@ def test_aggregates_are_numpys(tmp_path: Path) -> None:
     cache.to_parquet(tmp_path / "out")
     query = "SELECT y, sum(value)::BIGINT FROM ({}) GROUP BY y ORDER BY y"
     expected = list(enumerate(values.sum(axis=0).tolist()))
-    assert expected == duckdb.sql(query.format(Dataset(tmp_path / "out").sql())).fetchall()
+    assert expected == duckdb.execute(query.format(Dataset(tmp_path / "out").sql())).fetchall()
     assert expected == connect(tmp_path / "c").execute(query.format("FROM cache_big")).fetchall()

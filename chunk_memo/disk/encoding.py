@@ -418,7 +418,8 @@ def _find_pickles(tree: Any) -> Iterator[PickledPart]:
     if isinstance(tree, dict):
         if tree.get("k") == "pickle":
             names = (str(tree.get(each, "")) for each in ("a", "lengths", "signature"))
-            yield PickledPart(next(names), tuple(map(str, tree.get("types", ()))), *names)
+            types = tree.get("types")
+            yield PickledPart(next(names), tuple(map(str, types if isinstance(types, list) else ())), *names)
         for child in tree.values():
             yield from _find_pickles(child)
     elif isinstance(tree, list):

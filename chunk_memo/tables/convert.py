@@ -1,4 +1,4 @@
-"""CSV sweeps as Parquet datasets: which files there are, what their names and folders say, and what is new of them.
+"""CSV sweeps as Parquet datasets: which files there are, what their names and folders say, what is new.
 
 A file is converted when its bytes, or the parameters that hold for it, are others than the last time; what it was
 made into before is then replaced. So the same sweep can be converted again and again, while it runs.

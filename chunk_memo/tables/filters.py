@@ -1,8 +1,8 @@
-"""Conditions on rows: as data (``{column: value}``, triples), bound as parameters, or as SQL that is parsed first.
+"""Conditions on rows: as data (``{column: value}``, triples), bound as parameters, or as SQL, parsed first.
 
 SQL comes from users, and from their users. It is let through only as part of exactly one SELECT, as DuckDB's own
 parser sees it, and only on a connection that can open no file outside the dataset, load no extension, and change
-no setting (:func:`locked`). A condition must also be closed in itself, so that it can end nothing that surrounds it.
+no setting (:func:`locked`). A condition must also be closed in itself, so that it ends nothing around it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Where", "checked_condition", "checked_select", "locked", "result_of"
 Where = str | Mapping[str, Any] | Sequence[Any] | None
 """A condition as users write it."""
 
-_WAY_OUT = "pass one condition, such as \"loss < 0.1 AND op = 'insert'\", filters such as {'op': 'insert'}, or one SELECT"
+_WAY_OUT = "pass one condition, such as \"loss < 0.1 AND op = 'x'\", filters such as {'op': 'x'}, or one SELECT"
 
 
 def locked(*folders: str | Path) -> Any:

@@ -123,8 +123,8 @@ def duckdb_type(column: str, kind: Any) -> str:
     name = _NAMES.get(str(kind))
     if name is None:
         raise TableError(
-            f"partition column {column!r} is of type {kind}, whose values cannot name folders; partition by bools,"
-            f" numbers, texts or dates: leave it out of partition_by="
+            f"partition column {column!r} is of type {kind}, whose values cannot name folders; partition by"
+            f" bools, numbers, texts or dates: leave it out of partition_by="
         )
     return name
 

@@ -374,7 +374,7 @@ def _indices(source: Source, box: Box) -> list[int]:
 
 
 def _boxes_of(source: Source, wanted: Any) -> Iterator[Box]:
-    """Cut the chunks that are wanted into boxes that hold no others; a chunk stored in part has one of its own."""
+    """Cut the chunks that are wanted into boxes that hold no others; one stored in part has its own."""
     tidy = source.tidy
     states = tidy.stored[1].reshape(-1)
     whole = wanted & (states == STORED)

@@ -94,7 +94,7 @@ def _make_views(connection: Any, base: Path) -> None:
 
 
 def _select_of(folder: Path) -> tuple[int, str] | None:
-    """Return the number of the newest commit, and the SELECT over a dataset; of foreign files one over them all."""
+    """Return the number of the newest commit, and the SELECT over a dataset; of others' files over them all."""
     dataset = Dataset(folder)
     contents = dataset.contents()
     if contents.number:
@@ -173,7 +173,8 @@ def refresh_views(connection: Any) -> bool:
 def _known(connection: Any) -> tuple[Path | None, dict[str, int]]:
     """Return the folder that a connection's views show, and the commit that each was made at."""
     rows = connection.execute(
-        "SELECT view_name, comment FROM duckdb_views() WHERE view_name IN ('seeds', 'events', 'rollups') AND NOT internal"
+        "SELECT view_name, comment FROM duckdb_views()"
+        " WHERE view_name IN ('seeds', 'events', 'rollups') AND NOT internal"
     ).fetchall()
     base, numbers = None, {}
     for name, comment in rows:
@@ -294,8 +295,8 @@ def query(conn: Any, view: str, where: Where = None, limit: int | None = None, *
     kind = "event" if view.startswith("event") else "seed"
     if base is None or view not in there:
         raise TableError(
-            f"there is no view {view!r} on this connection; write rows with write_{kind}_rows(rows, base_out), and"
-            f" connect with create_connection_and_views(base_out)"
+            f"there is no view {view!r} on this connection; write rows with write_{kind}_rows(rows, base_out),"
+            f" and connect with create_connection_and_views(base_out)"
         )
     safe = conn.cursor() if _is_locked(conn) else create_connection_and_views(base)
     try:

@@ -119,24 +119,25 @@ class Recorder(faults.Calls):
         self.done.append(Done("ack", points=frozenset(points)))
 
 
-def session(sweep: Sweep, acknowledge: Callable[[set[Point]], None]) -> None:
-    """Everything that writes: a first chunk, others, parts, a fold, new values, points that are superseded."""
+def session(sweep: Sweep, acknowledge: Callable[[set[Point]], None], dice: random.Random) -> None:
+    """Everything that writes: a first chunk, others, parts, folds, new values; some of it at random."""
     acknowledge(sweep.call([0, 1], [0, 1]))
     acknowledge(sweep.call([2], [0, 1]))
     acknowledge(sweep.call([3], [0]))
-    acknowledge(sweep.call([2, 3], [0, 1]))
-    acknowledge(sweep.call(range(4), [2, 3]))
+    for _ in range(3):
+        xs, ys = dice.sample(range(4), dice.randint(1, 3)), dice.sample(range(4), dice.randint(1, 2))
+        acknowledge(sweep.call(xs, ys))
     sweep.xs = 6
     acknowledge(sweep.call([5], [0, 1, 2]))
     acknowledge(sweep.call())
 
 
-def recorded(folder: Path, durability: str) -> list[Done]:
+def recorded(folder: Path, durability: str, seed: int) -> list[Done]:
     """Record the session."""
     sweep = Sweep(folder / "root", 4, 4, durability=durability)
     recorder = Recorder(folder)
     with faults.injected(recorder):
-        session(sweep, recorder.acknowledge)
+        session(sweep, recorder.acknowledge, random.Random(seed))
     return recorder.done
 
 
@@ -300,7 +301,7 @@ def judge(folder: Path, state: State, acknowledged: frozenset[Point], durability
 def explore(folder: Path, durability: str, count: int, seed: int, *, without: str = "") -> dict[str, Any]:
     """Judge so many states; return how many, and of how many operations."""
     (folder / "session").mkdir(parents=True)
-    done = recorded(folder / "session", durability)
+    done = recorded(folder / "session", durability, seed)
     if without:
         done = [each for each in done if not (each.what == "sync" and bool(each.path) == (without == "folders"))]
     judged = 0

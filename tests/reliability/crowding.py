@@ -89,7 +89,7 @@ def main() -> None:
     folder, processes, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     if sys.argv[4:] != ["keep"]:
         shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "root").mkdir(parents=True, exist_ok=True)
     print(json.dumps(crowd(folder, processes, seconds)))
     assert h5py  # imported once, before any fork
 

@@ -64,6 +64,10 @@ class Child:
         os.kill(self.pid, signal.SIGKILL)
         return self.wait()
 
+    def has_ended(self) -> bool:
+        """Whether it ended by itself; it is still to be waited for."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
 
 def start(action: Callable[[], Any], gate: int | None = None) -> Child:
     """Fork a child that does something and says what came of it; with a gate it waits for a byte there first."""

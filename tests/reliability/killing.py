@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,51 @@ def noted(folder: Path) -> list[list[str]]:
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_for_notes(folder: Path, lines: int) -> None:
-    """Wait until so many lines were noted, so that kills hit work, however slow the machine is just now."""
-    path = folder / "log"
-    wanted = (path.stat().st_size if path.exists() else 0) + 16 * lines
-    end = time.monotonic() + 60
-    while (path.stat().st_size if path.exists() else 0) < wanted:
-        assert time.monotonic() < end, "nothing goes on any more"
-        time.sleep(0.0005)
+class Progress:
+    """What was noted so far, read on from where the last look ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "log"
+        self.at = 0
+        self.stored: Counter[tuple[int, int]] = Counter()
+        """Chunks stored, by slot and round."""
+        self.at_work: deque[int] = deque(maxlen=2)
+        """The processes that computed last."""
+
+    def look(self) -> int:
+        """Take in what is new; return how many lines."""
+        if not self.path.exists():
+            return 0
+        with self.path.open("rb") as file:
+            file.seek(self.at)
+            data = file.read()
+        data = data[: data.rfind(b"\n") + 1]
+        self.at += len(data)
+        lines = data.decode().splitlines()
+        for what, number, x, *rest in map(str.split, lines):
+            if what == "stored":
+                self.stored[int(x) % WRITERS, int(number)] += 1
+            else:
+                self.at_work.append(int(rest[0]))
+        return len(lines)
+
+    def wait(self, lines: int, child: Child | None = None) -> bool:
+        """Wait for so many lines, so that kills hit work, however slow the machine is; False if a child ended."""
+        end = time.monotonic() + 120
+        while lines > 0:
+            lines -= self.look()
+            if child is not None and child.has_ended():
+                return False
+            assert time.monotonic() < end, "nothing goes on any more"
+            time.sleep(0.0005)
+        return True
+
+    def first_round(self, slot: int) -> int:
+        """Return the round in which a writer goes on."""
+        share = len(range(slot, CHUNKS, WRITERS))
+        return (
+            max((n for (one, n), count in self.stored.items() if one == slot and count >= share), default=-1) + 1
+        )
 
 
 def expected(xs: Any) -> Any:
@@ -99,26 +136,20 @@ def write(folder: Path, slot: int, begin: int) -> None:
         number += 1
 
 
-def first_round(folder: Path, slot: int) -> int:
-    """Return the round in which a writer goes on."""
-    lines = (words for words in noted(folder) if words[0] == "stored" and int(words[2]) % WRITERS == slot)
-    own = Counter(int(words[1]) for words in lines)
-    share = len(range(slot, CHUNKS, WRITERS))
-    return max((number for number, count in own.items() if count >= share), default=-1) + 1
-
-
 def kill_writers(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     """Kill random writers at random moments."""
     dice = random.Random(seed)
     started = time.monotonic()
 
+    progress = Progress(folder)
+
     def begin(slot: int) -> Child:
-        number = first_round(folder, slot)
+        number = progress.first_round(slot)
         return start(lambda: write(folder, slot, number))
 
     writers = [begin(slot) for slot in range(WRITERS)]
     for number in range(kills):
-        wait_for_notes(folder, 1)
+        progress.wait(1)
         time.sleep(dice.random() * _LATEST)
         slot = dice.randrange(WRITERS)
         ended = writers[slot].kill()
@@ -149,19 +180,24 @@ def kill_driver(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     dice = random.Random(seed)
     started = time.monotonic()
     done: Counter[str] = Counter()
+    progress = Progress(folder)
 
     def begin() -> Child:
-        number = min(first_round(folder, slot) for slot in range(WRITERS))
+        number = min(progress.first_round(slot) for slot in range(WRITERS))
         return start(lambda: drive(folder, number))
 
     driver = begin()
-    while done.total() < kills:
-        wait_for_notes(folder, dice.randint(1, 6))
+    while done["worker"] + done["driver"] < kills:
+        if not progress.wait(dice.randint(1, 6), driver):
+            ended = driver.wait()  # a chunk whose worker was killed three times is given up, as it should be
+            assert "ChunkLostError" in ended.error or "MapBrokenError" in ended.error, ended.error
+            done["given up"] += 1
+            driver = begin()
+            continue
         time.sleep(dice.random() * _LATEST)
-        at_work = [int(words[3]) for words in noted(folder)[-4:] if words[0] == "computed"]
-        if at_work and dice.random() < 0.5:
+        if progress.at_work and dice.random() < 0.5:
             try:
-                os.kill(dice.choice(at_work), 9)
+                os.kill(dice.choice(progress.at_work), 9)
                 done["worker"] += 1
             except ProcessLookupError:
                 continue

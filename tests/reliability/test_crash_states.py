@@ -8,13 +8,13 @@ import pytest
 from forking import program
 
 
+@pytest.mark.parametrize("seed", range(1, 5))
 @pytest.mark.parametrize("durability", ["full", "fast"])
-@pytest.mark.parametrize("seed", [1, 2])
 def test_states(tmp_path: Path, durability: str, seed: int) -> None:
-    """2,600 different states each, so more than 10,000 in all: prefixes, dropped, reordered and torn writes."""
-    told = program("crashing", tmp_path / "store", durability, 2600, seed)
+    """1,300 different states of each of eight sessions, 10,400 in all: prefixes, dropped, reordered, torn."""
+    told = program("crashing", tmp_path / "store", durability, 1300, seed)
     print(durability, told)
-    assert 2600 == told["states"]
+    assert 1300 == told["states"]
 
 
 @pytest.mark.parametrize("kind", ["folders", "files"])
@@ -26,7 +26,7 @@ def test_a_missing_sync_would_be_seen(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("durability", ["full", "fast"])
-@pytest.mark.parametrize("seed", range(10, 15))
+@pytest.mark.parametrize("seed", range(10, 50))
 def test_states_long(tmp_path: Path, durability: str, seed: int) -> None:
-    """100,000 states in all."""
-    assert 10_000 == program("crashing", tmp_path / "store", durability, 10_000, seed, timeout=3600)["states"]
+    """104,000 states of 80 sessions."""
+    assert 1300 == program("crashing", tmp_path / "store", durability, 1300, seed, timeout=3600)["states"]

@@ -1,8 +1,8 @@
 """The tests of what stores and serves pass where file systems can do less: no hard links, no renaming, neither.
 
 In every process of such a run calls of ``disk/files`` fail, with errors that file systems give
-(``refusing/sitecustomize.py``). On each commit each kind of file system runs some modules of the tests, in the
-long size all of them.
+(``refusing/sitecustomize.py``). On each commit each kind runs some modules of the tests, in the long
+size all of them.
 """
 
 from __future__ import annotations
