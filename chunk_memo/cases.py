@@ -337,8 +337,8 @@ class PointWriter(Writer):
         if block.kind == "opaque":
             raise OutputError(
                 f"{name!r} was called with one point and returned a {type(output).__name__}, which is no"
-                f" output of that point: expected a list of one output, an array of shape {(*shape, ...)} or a dict of"
-                f" such arrays. A function of single values is decorated with vectorize=True".replace("Ellipsis", "…")
+                f" output of that point: expected a list of one output, an array of shape {(*shape, ...)}, or a"
+                f" dict of such arrays. A function of single values needs vectorize=True".replace("Ellipsis", "…")
             )
         return block
 
@@ -387,19 +387,59 @@ class PointCache:
         return self.cache.scattered_store()
 
     def write_metadata(self) -> Path:
-        """Write what describes the cache, unless it is there."""
+        """Write what describes the cache, unless it is there.
+
+        Returns
+        -------
+        Path
+            Path of ``metadata.json``.
+        """
         return self.cache.write_metadata()
 
     def syncer(self) -> Syncer:
-        """Return what takes note of files that must be on disk."""
+        """Return what takes note of files that must be on disk.
+
+        Returns
+        -------
+        Syncer
+            A new one.
+        """
         return self.cache.syncer()
 
     def collector(self, selection: Selection, *, by_chunk: bool) -> PointOutputs:
-        """Return what gathers outputs."""
+        """Return what gathers outputs.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request.
+        by_chunk : bool
+            Accepted for symmetry; outputs are kept by point.
+
+        Returns
+        -------
+        PointOutputs
+            The collector.
+        """
         return PointOutputs(selection)
 
     def read(self, selection: Selection, collector: Any, wanted: npt.NDArray[np.bool_] | None = None) -> Reading:
-        """Read what is stored; points without a place get one."""
+        """Read what is stored; points without a place get one.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request.
+        collector : Collector or None
+            Takes the outputs.
+        wanted : ndarray of bool, optional
+            Accepted for symmetry; all points are wanted.
+
+        Returns
+        -------
+        Reading
+            What was found and what was not.
+        """
         started = time.perf_counter()
         store = self.store
         store.folder.refresh()
@@ -428,7 +468,22 @@ class PointCache:
     def read_back(
         self, cells: Cells, stored: Sequence[tuple[int, IntArray | None]], collector: Any
     ) -> Sequence[Missing]:
-        """Read what workers stored; return what was not there."""
+        """Read what workers stored; return what was not there.
+
+        Parameters
+        ----------
+        cells : Cells
+            The request, as an earlier read had it.
+        stored : sequence of tuple
+            Ranks of cells, and positions in them that are stored by now.
+        collector : Collector or None
+            Takes the outputs.
+
+        Returns
+        -------
+        sequence of Missing
+            What was not there.
+        """
         whole = np.zeros(len(cells), bool)
         whole[[rank for rank, points in stored if points is None]] = True
         parts = [(rank, points) for rank, points in stored if points is not None]
@@ -436,11 +491,30 @@ class PointCache:
         return reader.read_all(cells, collector, Patterns(), Asked(whole, parts)).missing
 
     def settle(self) -> bool:
-        """Look for what other processes stored; tell whether reading again is worth it."""
+        """Look for what other processes stored; tell whether reading again is worth it.
+
+        Returns
+        -------
+        bool
+            Whether there were new bins.
+        """
         return self.store.folder.refresh()
 
     def tasks(self, selection: Selection, missing: Iterable[Missing]) -> Iterator[Task]:
-        """Cut missing points into tasks, one for each file."""
+        """Cut missing points into tasks, one for each file.
+
+        Parameters
+        ----------
+        selection : Selection
+            The request.
+        missing : iterable of Missing
+            What a read did not find.
+
+        Returns
+        -------
+        iterator of Task
+            The tasks.
+        """
         store = self.store
         bins: Bins = store.folder.bins
 
@@ -450,13 +524,25 @@ class PointCache:
         return tasks_for(selection, missing, bins, make_ref)
 
     def writer(self) -> PointWriter:
-        """Return what checks and stores outputs."""
+        """Return what checks and stores outputs.
+
+        Returns
+        -------
+        PointWriter
+            The same one each time.
+        """
         if self.made is None:
             self.made = PointWriter(self.store, self.cache.writer(), self.cache.axis_order)
         return self.made
 
     def failure_log(self) -> FailureLog | None:
-        """Return the records of points that failed."""
+        """Return the records of points that failed.
+
+        Returns
+        -------
+        FailureLog or None
+            None with ``read_only``.
+        """
         return None if self.read_only else FailureLog(self.cache.path / FOLDER, self.cache.version)
 
 
@@ -541,12 +627,29 @@ class CaseDesign:
         return {name: (CASE, along) for name, along in self.points.values.items()}
 
     def taken(self, picks: Sequence[IntArray | None]) -> CaseDesign:
-        """Return some of the points."""
+        """Return some of the points.
+
+        Parameters
+        ----------
+        picks : sequence of ndarray of intp or None
+            Positions along each dimension; None for all.
+
+        Returns
+        -------
+        Design
+            Those points.
+        """
         (chosen,) = picks
         return self if chosen is None else replace(self, points=self.points.taken(chosen))
 
     def read(self) -> Read:
-        """Read their outputs."""
+        """Read their outputs.
+
+        Returns
+        -------
+        Read
+            Variables and status.
+        """
         found, nbytes = stored_outputs(self.cache, self.points)
         status = self._status(found)
         outputs = [found[number] for number in sorted(found)]
@@ -561,7 +664,13 @@ class CaseDesign:
         return Read(variables, status, nbytes)
 
     def status(self) -> npt.NDArray[np.int8]:
-        """Return what became of each."""
+        """Return what became of each.
+
+        Returns
+        -------
+        ndarray of int8
+            For each point MISSING, STORED or FAILED.
+        """
         return self._status(stored_outputs(self.cache, self.points, decode=False)[0])
 
     def _status(self, found: Mapping[int, Any]) -> npt.NDArray[np.int8]:
@@ -580,7 +689,13 @@ class CaseDesign:
         return status
 
     def plan(self) -> Plan:
-        """Return what a run would read and run."""
+        """Return what a run would read and run.
+
+        Returns
+        -------
+        Plan
+            The plan.
+        """
         points = self.points.taken(self.points.once())
         found, _ = stored_outputs(self.cache, points, decode=False)
         selection = Selection((CASE,), (tuple(points.cases()),), (tuple(points.case_keys),))
@@ -605,7 +720,13 @@ class CaseDesign:
         return Plan(selection, cells, states, missing, groups, *(self.cache.means() if lack else (None, None)))
 
     def failures(self) -> Failures:
-        """Return what failed of them, and is not stored since."""
+        """Return what failed of them, and is not stored since.
+
+        Returns
+        -------
+        Failures
+            The failures.
+        """
         asked = set(self.points.case_keys)
         turn = sorted(self.points.order)
         found = self.cache.failures()
@@ -614,13 +735,25 @@ class CaseDesign:
         )
 
     def stored_places(self) -> Iterator[list[IntArray]]:
-        """Yield the first point that is stored."""
+        """Yield the first point that is stored.
+
+        Yields
+        ------
+        list of ndarray of intp
+            Positions along each dimension.
+        """
         states = self.status()
         for place in np.flatnonzero(states == STORED)[:1].tolist():
             yield [np.array([place], np.intp)]
 
     def whole(self) -> CaseDesign:
-        """Return the same: of a grid nothing is known here."""
+        """Return the same: of a grid nothing is known here.
+
+        Returns
+        -------
+        Design
+            All points.
+        """
         return self
 
 

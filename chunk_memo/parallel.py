@@ -330,11 +330,35 @@ class PointOutputs(Collector):
         """Position in the request to the cell's rank and the output."""
 
     def add(self, rank: int, cell: Cell, block: Block, points: IntArray | None = None) -> None:
-        """Take a block."""
+        """Take a block.
+
+        Parameters
+        ----------
+        rank : int
+            The cell's rank in the request.
+        cell : Cell
+            The cell.
+        block : Block
+            Outputs.
+        points : ndarray of intp, optional
+            Row-major positions in the cell; all of them by default.
+        """
         self._put_outputs(rank, cell, points, block.outputs())
 
     def fail(self, rank: int, cell: Cell, points: IntArray | None, markers: Any) -> None:
-        """Take markers in place of outputs."""
+        """Take markers in place of outputs.
+
+        Parameters
+        ----------
+        rank : int
+            The cell's rank in the request.
+        cell : Cell
+            The cell.
+        points : ndarray of intp, optional
+            Row-major positions in the cell; all of them by default.
+        markers : object or ndarray of object
+            What stands there.
+        """
         each = np.empty(cell.points if points is None else len(points), object)
         each[...] = markers
         self._put_outputs(rank, cell, points, each.tolist())

@@ -237,7 +237,18 @@ class Design(Protocol):
         """Axis name to the dimension that it runs along, and its values."""
 
     def taken(self, picks: Sequence[IntArray | None]) -> Design:
-        """Return some of the points: positions along each dimension, None for all."""
+        """Return some of the points: positions along each dimension, None for all.
+
+        Parameters
+        ----------
+        picks : sequence of ndarray of intp or None
+            Positions along each dimension; None for all.
+
+        Returns
+        -------
+        Design
+            Those points.
+        """
 
     def read(self) -> Read:
         """Read their outputs."""
@@ -284,7 +295,18 @@ class GridDesign:
         return {name: (name, values) for name, values in named}
 
     def taken(self, picks: Sequence[IntArray | None]) -> GridDesign:
-        """Return some of the values."""
+        """Return some of the values.
+
+        Parameters
+        ----------
+        picks : sequence of ndarray of intp or None
+            Positions along each dimension; None for all.
+
+        Returns
+        -------
+        Design
+            Those points.
+        """
         values, keys = [], []
         for own, names, chosen in zip(self.selection.values, self.selection.keys, picks, strict=True):
             values.append(own if chosen is None else tuple([own[i] for i in chosen.tolist()]))
@@ -292,7 +314,13 @@ class GridDesign:
         return GridDesign(self.cache, Selection(self.selection.order, tuple(values), tuple(keys)))
 
     def read(self) -> Read:
-        """Read their outputs."""
+        """Read their outputs.
+
+        Returns
+        -------
+        Read
+            Variables and status.
+        """
         selection, cache = self.selection, self.cache
         if not selection.points:
             return Read({}, np.zeros(selection.shape, np.int8))
@@ -310,7 +338,13 @@ class GridDesign:
         return Read(found, status, reading.bytes_read)
 
     def status(self) -> npt.NDArray[np.int8]:
-        """Return what became of each."""
+        """Return what became of each.
+
+        Returns
+        -------
+        ndarray of int8
+            For each point MISSING, STORED or FAILED.
+        """
         if not self.selection.points:
             return np.zeros(self.selection.shape, np.int8)
         return self._status(self.cache.read_stored(self.selection, None).missing, None)
@@ -334,15 +368,33 @@ class GridDesign:
         return status
 
     def plan(self) -> Plan:
-        """Return what a run would read and run."""
+        """Return what a run would read and run.
+
+        Returns
+        -------
+        Plan
+            The plan.
+        """
         return self.cache.plan(self.selection)
 
     def failures(self) -> Failures:
-        """Return what failed of them, and is not stored since."""
+        """Return what failed of them, and is not stored since.
+
+        Returns
+        -------
+        Failures
+            The failures.
+        """
         return self.cache.viewing(self.selection).failures()
 
     def stored_places(self) -> Iterator[list[IntArray]]:
-        """Yield a point of the first chunk that is stored whole, then the chunks that are stored in part."""
+        """Yield a point of the first chunk that is stored whole, then the chunks that are stored in part.
+
+        Yields
+        ------
+        list of ndarray of intp
+            Positions along each dimension.
+        """
         if not self.selection.points:
             return
         plan = self.plan()
@@ -352,7 +404,13 @@ class GridDesign:
             yield [axis.source for axis in cell.axes]
 
     def whole(self) -> GridDesign:
-        """Return all points of the cache."""
+        """Return all points of the cache.
+
+        Returns
+        -------
+        Design
+            All points.
+        """
         cache = self.cache.for_points(whole=True)
         return GridDesign(cache, cache.selection())
 

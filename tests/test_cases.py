@@ -234,7 +234,7 @@ def test_another_process_finds_them(tmp_path: Path) -> None:
             return x * y
 
         result = product.cases([(0.5, 1), (0.75, 2)])
-        print(executed(result), result.cache.cache_id)
+        print(result.diagnostics.executed_points, result.cache.cache_id)
         """
     )
 

@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from chunk_memo.errors import SpecError, UnknownAxisError
 from chunk_memo.results import STATUS, SweepResult, Variable, filled
-from chunk_memo.tables.needs import needed
 
 if TYPE_CHECKING:
     from chunk_memo.display.history import RunHistory
@@ -32,6 +31,8 @@ _COLOURS = ("#c9ced6", "#1a6fb5", "#c62828")
 
 
 def _pyplot() -> Any:
+    from chunk_memo.tables.needs import needed
+
     needed("matplotlib", "notebook")
     import matplotlib.pyplot as plt
 
@@ -393,7 +394,9 @@ def plot_timeline(history: RunHistory, *, ax: Any = None) -> Any:
             linewidth=0.5,
         )
     first = {worker: number for number, (worker, _) in reversed(list(enumerate(lanes)))}
+    first = dict(sorted(first.items(), key=lambda item: item[1]))
     axes.set_yticks(list(first.values()), [_text(worker) for worker in first])
+    axes.invert_yaxis()
     axes.set_xlabel("seconds since the first chunk began")
     names = ", ".join(dict.fromkeys(_text(row["name"], 40) for row in rows if row["name"]))
     points = sum(row["points"] for row in rows if row["outcome"] == "done")

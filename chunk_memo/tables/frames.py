@@ -65,7 +65,7 @@ def _named(result: SweepResult, table: Any) -> Any:
 def _columns(name: str, values: Any) -> dict[str, Any]:
     """Return the columns of a variable; nulls where points lack."""
     if isinstance(values, np.ma.MaskedArray):
-        mask = np.ma.getmaskarray(values).reshape(len(values), -1).all(axis=1).tolist()
+        mask: Any = np.ma.getmaskarray(values).reshape(len(values), -1).all(axis=1).tolist()
         rows = [None if lacks else row for lacks, row in zip(mask, values.data, strict=True)]
         return columns_of_values(name, rows)
     if values.dtype == object:
