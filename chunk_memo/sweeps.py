@@ -536,7 +536,12 @@ class Sweep:
         return wrapper
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what travels: everything but what is known of this process, and of the disk."""
+        """Return what travels: everything but what is known of this process, and of the disk.
+
+        The code's identity is taken first. Where it goes there may be no source that compiles to the code.
+        """
+        if not self._identities:
+            self._current()
         left = ("_parameters", "_lineage", "_plain_caches", "_plain_identity")
         return {name: value for name, value in self.__dict__.items() if name not in left}
 

@@ -42,7 +42,8 @@ def outputs(guide: Any, kind: str) -> list[str]:
 def printed(guide: Any) -> str:
     """Return what cells print, and the plain results."""
     shown = [output for cell in guide.cells for output in cell.get("outputs", ())]
-    streams = [output["text"] for output in shown if output["output_type"] == "stream" and output["name"] == "stdout"]
+    printed = [output for output in shown if output["output_type"] == "stream" and output["name"] == "stdout"]
+    streams = [output["text"] for output in printed]
     return "\n".join([*streams, *outputs(guide, "text/plain")])
 
 
@@ -62,7 +63,8 @@ def test_the_guide_tells_the_truth(guide: Any) -> None:
     assert "(800, 170)" in said
     assert "again: division by zero" in said
     assert len(outputs(guide, "image/png")) == 4
-    results = [cell["outputs"][-1]["data"]["text/plain"] for cell in guide.cells if _ends(cell, ".executed_points")]
+    counting = [cell for cell in guide.cells if _ends(cell, ".executed_points")]
+    results = [cell["outputs"][-1]["data"]["text/plain"] for cell in counting]
     assert ["100", "0", "200"] == [text for text in results if text.isdecimal()]
     last = [cell for cell in guide.cells if _ends(cell, "a longer sample begins with the shorter one")]
     assert "100" == last[0]["outputs"][-1]["data"]["text/plain"]
