@@ -328,7 +328,7 @@ class TestRoundTrip:
 
     def test_max_bytes(self, big_file: BigFile) -> None:
         """A file beyond max_bytes is refused, and not called damaged."""
-        with pytest.raises(SpecError, match="pass a larger max_bytes"):
+        with pytest.raises(SpecError, match="pass a larger max_chunk_bytes"):
             chunkfile.load(big_file.path, max_bytes=100_000)
 
 

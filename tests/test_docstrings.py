@@ -96,6 +96,8 @@ def problems(name: str, thing: object) -> list[str]:
             found = [f"{name}: no string below {field}" for field in undocumented_fields(thing)]
         elif issubclass(thing, BaseException | enum.Enum) or getattr(thing, "_is_protocol", False):
             exempt |= {"PR01", "PR02"}  # the signature is Python's own and says nothing
+        elif hasattr(thing, "__tablename__"):
+            exempt |= {"PR01"}  # SQLAlchemy's signature is (**columns); a string stands below each column
     report = validate(name)
     found += [f"{name}: {code} {text}" for code, text in report["errors"] if code not in exempt]
     return found

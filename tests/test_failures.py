@@ -386,7 +386,7 @@ def test_outputs_that_do_not_fit_are_failures(tmp_path: Path, vectorize: bool) -
 
     def odd(x: Any, y: Any) -> Any:
         if vectorize:
-            return print if (x, y) == (3, "u") else x
+            return (each for each in "no pickle") if (x, y) == (3, "u") else x
         return [0] if 3 in x else [1] * (len(x) * len(y))
 
     with recorded("OutputError|PickleRefusedError"):
@@ -426,7 +426,7 @@ def test_failures_come_from_other_processes(tmp_path: Path) -> None:
     assert "while the function computed x=3, y='u': chunk" in caught.value.__notes__[0]
     text = "".join(traceback.format_exception(caught.value))
     assert "in the worker" in text
-    assert "raise NeedsTwo(x, 2)" in text
+    assert ", in fail" in text  # its lines are not at hand there, since it went by value
 
 
 def test_a_chunk_that_ends_its_workers_is_recorded(tmp_path: Path) -> None:

@@ -1409,7 +1409,7 @@ def read_whole(path: str | os.PathLike[str]) -> bytes:
         creates it exclusively: such a file is absent while it is young.
     """
     data = read_file(path, sys.maxsize)[0]
-    if not any(data[:8]):
+    if not any(data[:8]) and writes_in_place(os.path.dirname(path) or os.curdir):
         seen = look_at(path)
         if seen is not None and time.time() - seen.modified < _YOUNG:
             raise FileNotFoundError(errno.ENOENT, "it is still being written", os.fspath(path))

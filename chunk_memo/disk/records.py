@@ -168,6 +168,8 @@ class Records:
     ----------
     folder : Path
         The cache's folder.
+    read_only : bool
+        Whether nothing is to be written or moved.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:

@@ -368,7 +368,13 @@ class ExperimentDatabase:
         return self._own[name]
 
     def table_names(self) -> list[str]:
-        """Return the names of all tables that hold data of simulations, those of one's own last."""
+        """Return the names of all tables that hold data of simulations, those of one's own last.
+
+        Returns
+        -------
+        list of str
+            Names, as :meth:`table` takes them.
+        """
         self._must_be_open()
         return [table.name for table in data_tables(self._engine)]
 
@@ -555,7 +561,13 @@ class ExperimentDatabase:
         return before, self.size()
 
     def size(self) -> int:
-        """Return the bytes that the database takes on disk, its journal aside."""
+        """Return the bytes that the database takes on disk, its journal aside.
+
+        Returns
+        -------
+        int
+            Bytes.
+        """
         self._must_be_open()
         with self._engine.connect() as connection:
             if self._engine.dialect.name == "sqlite":
@@ -585,7 +597,13 @@ class ExperimentDatabase:
             return [str(row[-1]) for row in found]
 
     def flush_all_buffers(self) -> int:
-        """Write all rows of all contexts that wait; see `SimulationContext.flush_all_buffers`."""
+        """Write all rows of all contexts that wait; see `SimulationContext.flush_all_buffers`.
+
+        Returns
+        -------
+        int
+            Number of rows written.
+        """
         self._must_be_open()
         return sum(context.flush_all_buffers() for context in list(self._contexts.values()))
 
@@ -663,7 +681,15 @@ class SimulationContext(DataLogger):
         return self.parent_db.Session
 
     def update_status(self, status: str, results_summary: Mapping[str, Any] | None = None) -> None:
-        """Set what has become of this simulation; see `ExperimentDatabase.update_simulation_status`."""
+        """Set what has become of this simulation; see `ExperimentDatabase.update_simulation_status`.
+
+        Parameters
+        ----------
+        status : {"pending", "running", "completed", "failed"}
+            What it is from now on.
+        results_summary : mapping, optional
+            What came out, in short.
+        """
         self.parent_db.update_simulation_status(self.simulation_id, status, results_summary)
 
     def close(self) -> None:
@@ -771,16 +797,43 @@ class ExperimentManager:
     def create_simulation(
         self, simulation_id: str, parameters: Mapping[str, Any] | None = None
     ) -> SimulationContext:
-        """Return what a simulation logs to; see `ExperimentDatabase.create_simulation_context`."""
+        """Return what a simulation logs to; see `ExperimentDatabase.create_simulation_context`.
+
+        Parameters
+        ----------
+        simulation_id : str
+            The simulation.
+        parameters : mapping, optional
+            Its parameters.
+
+        Returns
+        -------
+        SimulationContext
+            What it logs to.
+        """
         return self.db.create_simulation_context(simulation_id, parameters)
 
     def complete_simulation(self, simulation_id: str, results_summary: Mapping[str, Any] | None = None) -> None:
-        """Write a simulation's rows that wait, and set its status to ``completed``."""
+        """Write a simulation's rows that wait, and set its status to ``completed``.
+
+        Parameters
+        ----------
+        simulation_id : str
+            The simulation.
+        results_summary : mapping, optional
+            What came out, in short.
+        """
         self.db.flush_all_buffers()
         self.db.update_simulation_status(simulation_id, "completed", results_summary)
 
     def get_simulation_ids(self) -> list[str]:
-        """Return the ids of the experiment's simulations."""
+        """Return the ids of the experiment's simulations.
+
+        Returns
+        -------
+        list of str
+            In the order in which they were begun.
+        """
         return self.db.get_simulation_ids()
 
     def close(self) -> None:

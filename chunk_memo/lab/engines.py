@@ -128,6 +128,16 @@ def _settings(config: Any) -> dict[str, Any]:
 def is_url(place: str | os.PathLike[str]) -> bool:
     """Return whether a place is a database URL, and no path.
 
+    Parameters
+    ----------
+    place : str or path-like
+        Where a database is.
+
+    Returns
+    -------
+    bool
+        False for a path.
+
     Examples
     --------
     >>> is_url("postgresql+psycopg://localhost/lab"), is_url("experiments/lab.db")
@@ -137,14 +147,36 @@ def is_url(place: str | os.PathLike[str]) -> bool:
 
 
 def in_memory(url: URL) -> bool:
-    """Return whether a URL is that of a database of this process alone."""
+    """Return whether a URL is that of a database of this process alone.
+
+    Parameters
+    ----------
+    url : sqlalchemy.URL
+        The URL.
+
+    Returns
+    -------
+    bool
+        False for files and servers.
+    """
     return url.get_backend_name() == "sqlite" and (
         url.database in (None, "", ":memory:") or url.query.get("mode") == "memory"
     )
 
 
 def shown(engine: Engine) -> str:
-    """Return where a database is, without a password."""
+    """Return where a database is, without a password.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        The database.
+
+    Returns
+    -------
+    str
+        A path, or a URL.
+    """
     if engine.dialect.name == "sqlite":
         return ":memory:" if in_memory(engine.url) else str(engine.url.database)
     return engine.url.render_as_string(hide_password=True)

@@ -104,7 +104,13 @@ class InMemorySimulationDatabase(SimulationContext):
         self._told_at = 0.0
 
     def get_memory_usage(self) -> float:
-        """Return how much the database holds, in MB, less the rows that are not written to it yet."""
+        """Return how much the database holds, in MB, less the rows that are not written to it yet.
+
+        Returns
+        -------
+        float
+            MB, of 10⁶ bytes.
+        """
         return self.parent_db.size() / _MB
 
     def flush_all_buffers(self) -> int:

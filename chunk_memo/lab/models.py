@@ -53,17 +53,47 @@ __all__ = [
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC; text in ISO 8601 with its offset where the database has no such type."""
+    """A moment in UTC; text in ISO 8601 with its offset where the database has no such type.
+
+    Parameters
+    ----------
+    *args, **kwargs : object
+        Those of the type that it stands for.
+    """
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Return what a database stores."""
+        """Return what a database stores.
+
+        Parameters
+        ----------
+        dialect : sqlalchemy.engine.Dialect
+            Of the database.
+
+        Returns
+        -------
+        sqlalchemy.types.TypeEngine
+            The type.
+        """
         return dialect.type_descriptor(String(32) if dialect.name == "sqlite" else DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """Return a moment as the database takes it."""
+        """Return a moment as the database takes it.
+
+        Parameters
+        ----------
+        value : datetime or None
+            The value.
+        dialect : sqlalchemy.engine.Dialect
+            Of the database.
+
+        Returns
+        -------
+        object
+            For the driver.
+        """
         if value is None:
             return None
         if value.tzinfo is None:
@@ -72,34 +102,96 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.isoformat(timespec="microseconds") if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Return a stored moment, in UTC."""
+        """Return a stored moment, in UTC.
+
+        Parameters
+        ----------
+        value : object
+            What the driver returned.
+        dialect : sqlalchemy.engine.Dialect
+            Of the database.
+
+        Returns
+        -------
+        datetime or None
+            The value.
+        """
         if value is None:
             return None
         return (datetime.fromisoformat(value) if isinstance(value, str) else value).astimezone(UTC)
 
 
 class PlainJson(TypeDecorator[Any]):
-    """Standard JSON; ``jsonb`` in PostgreSQL. NaN and infinities are marked, and come back as floats."""
+    """Standard JSON; ``jsonb`` in PostgreSQL. NaN and infinities are marked, and come back as floats.
+
+    Parameters
+    ----------
+    *args, **kwargs : object
+        Those of the type that it stands for.
+    """
 
     impl = JSON(none_as_null=True)
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Return what a database stores."""
+        """Return what a database stores.
+
+        Parameters
+        ----------
+        dialect : sqlalchemy.engine.Dialect
+            Of the database.
+
+        Returns
+        -------
+        sqlalchemy.types.TypeEngine
+            The type.
+        """
         postgresql = dialect.name == "postgresql"
         return dialect.type_descriptor(JSONB(none_as_null=True) if postgresql else JSON(none_as_null=True))
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        """Return a value as JSON has it."""
+        """Return a value as JSON has it.
+
+        Parameters
+        ----------
+        value : object
+            The value.
+        dialect : sqlalchemy.engine.Dialect
+            Of the database.
+
+        Returns
+        -------
+        object
+            For the driver.
+        """
         return None if value is None else plain(value, non_finite="mark")
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        """Return a stored value."""
+        """Return a stored value.
+
+        Parameters
+        ----------
+        value : object
+            What the driver returned.
+        dialect : sqlalchemy.engine.Dialect
+            Of the database.
+
+        Returns
+        -------
+        object
+            The value.
+        """
         return None if value is None else unmarked(value)
 
 
 class Base(DeclarativeBase):
-    """What all models derive from; ``Base.metadata`` has all tables."""
+    """What all models derive from; ``Base.metadata`` has all tables.
+
+    Parameters
+    ----------
+    **kwargs : object
+        Columns by name.
+    """
 
     type_annotation_map = {  # noqa: RUF012 - the name and form that SQLAlchemy asks for
         str: Text(),

@@ -26,20 +26,53 @@ _TYPES: dict[Any, str] = {
 
 
 def data_tables(engine: Engine) -> list[Table]:
-    """Return the tables whose rows carry a simulation's id, those of one's own last."""
+    """Return the tables whose rows carry a simulation's id, those of one's own last.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        The database.
+
+    Returns
+    -------
+    list of sqlalchemy.Table
+        This library's own first.
+    """
     ours = [table for table in Base.metadata.sorted_tables if table.name not in _NO_DATA]
     return ours + list(own_tables(engine).values())
 
 
 def own_tables(engine: Engine) -> dict[str, Table]:
-    """Return the tables that `define_table` defined in a database, by name."""
+    """Return the tables that `define_table` defined in a database, by name.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        The database.
+
+    Returns
+    -------
+    dict
+        Tables by name, in its order.
+    """
     with engine.connect() as connection:
         found = connection.execute(select(OwnTableModel.__table__)).mappings().all()
     return {row["name"]: own_table(dict(row)) for row in sorted(found, key=lambda row: str(row["name"]))}
 
 
 def definitions(engine: Engine) -> list[tuple[str, list[str], dict[str, Any]]]:
-    """Return what `define_table` was called with: names, keys, and columns with their types."""
+    """Return what `define_table` was called with: names, keys, and columns with their types.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        The database.
+
+    Returns
+    -------
+    list of (str, list of str, dict)
+        One for each table.
+    """
     with engine.connect() as connection:
         found = connection.execute(select(OwnTableModel.__table__)).mappings().all()
     back = {"json": dict} | {kind: each for each, kind in _TYPES.items() if kind != "json"}
@@ -50,7 +83,18 @@ _NO_DATA = frozenset({"experiments", "simulations", "own_tables"})
 
 
 def own_table(definition: Mapping[str, Any]) -> Table:
-    """Return a table as its definition says; without a key each row has a number of its own."""
+    """Return a table as its definition says; without a key each row has a number of its own.
+
+    Parameters
+    ----------
+    definition : mapping
+        A row of ``own_tables``.
+
+    Returns
+    -------
+    sqlalchemy.Table
+        The table.
+    """
     metadata = MetaData()
     SimulationModel.__table__.to_metadata(metadata)  # type: ignore[attr-defined]
     ExperimentModel.__table__.to_metadata(metadata)  # type: ignore[attr-defined]
@@ -71,7 +115,22 @@ def own_table(definition: Mapping[str, Any]) -> Table:
 
 
 def definition_of(name: str, key: Sequence[str], columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a definition as it is kept in the database; what cannot be is a `SpecError`."""
+    """Return a definition as it is kept in the database; what cannot be is a `SpecError`.
+
+    Parameters
+    ----------
+    name : str
+        The table.
+    key : sequence of str
+        Its key; may be empty.
+    columns : mapping
+        Types by name.
+
+    Returns
+    -------
+    dict
+        A row of ``own_tables``.
+    """
     _name("table", name)
     if name in Base.metadata.tables:
         raise SpecError(f'"{name}" is a table of every experiment database: use another name')

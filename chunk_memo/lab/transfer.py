@@ -69,7 +69,22 @@ class Merged:
 
 
 def merge(target: ExperimentDatabase, other: Any, on_clash: str) -> Merged:
-    """Copy what another database has; see `ExperimentDatabase.merge`."""
+    """Copy what another database has; see `ExperimentDatabase.merge`.
+
+    Parameters
+    ----------
+    target : ExperimentDatabase
+        Where to.
+    other : path-like, str or ExperimentDatabase
+        From where.
+    on_clash : {"error", "skip"}
+        What to do about different contents.
+
+    Returns
+    -------
+    Merged
+        What was copied.
+    """
     if on_clash not in ("error", "skip"):
         raise SpecError(f'"on_clash" expects "error" or "skip", got {on_clash!r}')
     engine = getattr(other, "engine", None)
@@ -244,7 +259,26 @@ def stored_rows(
     steps: tuple[int, int] | None,
     limit: int | None,
 ) -> list[dict[str, Any]]:
-    """Return rows of a table as dicts; see `ExperimentDatabase.rows`."""
+    """Return rows of a table as dicts; see `ExperimentDatabase.rows`.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        The database.
+    table : sqlalchemy.Table
+        Where the rows lie.
+    simulation_ids : sequence of str
+        Of which simulations.
+    steps : (int, int) or None
+        From which step to which.
+    limit : int or None
+        At most so many.
+
+    Returns
+    -------
+    list of dict
+        In the order of the key.
+    """
     found: list[dict[str, Any]] = []
     drawn = {"row_id", "action_id"}
     for ids in _chunks(simulation_ids):
@@ -263,7 +297,18 @@ def stored_rows(
 
 
 def simulation_table(db: ExperimentDatabase) -> pandas.DataFrame:
-    """Return simulations with parameters and results as columns; see `ExperimentDatabase.simulations`."""
+    """Return simulations with parameters and results as columns; see `ExperimentDatabase.simulations`.
+
+    Parameters
+    ----------
+    db : ExperimentDatabase
+        The database.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``simulation_id``.
+    """
     import pandas
 
     table = SimulationModel.__table__
@@ -285,7 +330,24 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def compared(db: ExperimentDatabase, metric: str, simulation_ids: Sequence[str], last: bool) -> pandas.DataFrame:
-    """Return a metric of simulations side by side; see `ExperimentDatabase.compare_simulations`."""
+    """Return a metric of simulations side by side; see `ExperimentDatabase.compare_simulations`.
+
+    Parameters
+    ----------
+    db : ExperimentDatabase
+        The database.
+    metric : str
+        The metric.
+    simulation_ids : sequence of str
+        Which simulations.
+    last : bool
+        Only the last value of each.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Steps by simulations.
+    """
     import pandas
 
     found = _values(db, metric, simulation_ids)
@@ -343,7 +405,24 @@ def _metrics(db: ExperimentDatabase, ids: Sequence[str]) -> list[str]:
 def export(
     db: ExperimentDatabase, simulation_id: str, directory: str | os.PathLike[str], format: str
 ) -> list[Path]:
-    """Write a simulation to files; see `ExperimentDatabase.export_simulation`."""
+    """Write a simulation to files; see `ExperimentDatabase.export_simulation`.
+
+    Parameters
+    ----------
+    db : ExperimentDatabase
+        The database.
+    simulation_id : str
+        The simulation.
+    directory : path-like
+        Where its folder is made.
+    format : {"csv", "json", "parquet"}
+        How tables are written.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
     if format not in ("csv", "json", "parquet"):
         raise SpecError(f'"format" expects "csv", "json" or "parquet", got {format!r}')
     db.flush_all_buffers()
@@ -411,7 +490,20 @@ def _written(path: Path, data: bytes) -> Path:
 
 
 def remove(engine: Engine, simulation_id: str) -> int:
-    """Delete a simulation and its rows; see `ExperimentDatabase.remove_simulation`."""
+    """Delete a simulation and its rows; see `ExperimentDatabase.remove_simulation`.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+        The database.
+    simulation_id : str
+        The simulation.
+
+    Returns
+    -------
+    int
+        Number of rows deleted.
+    """
     rows = 0
     table = SimulationModel.__table__
     assert isinstance(table, Table)

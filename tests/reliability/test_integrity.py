@@ -374,14 +374,17 @@ class TestOtherDamage:
         assert (0, []) == sweep.call(0)
 
     def test_young_file_without_a_head(self, tmp_path: Path, width: int, part: bool) -> None:
-        """A file without its head that is young is being written: a miss, no damage, left alone."""
+        """A young file without its head may be being written: a miss, and damage once it is in the way."""
         sweep = Sweep(tmp_path, width, part)
         sweep.call(0)
         path = sweep.file(0)
         unfinished = zeroed_head(path.read_bytes())
         path.write_bytes(unfinished)
-        assert (sweep.count, []) == sweep.call(0)
-        assert unfinished == path.read_bytes()
+        executed, (message,) = sweep.call(0)
+        assert sweep.count == executed
+        assert str(path) in message
+        assert [unfinished] == [moved.read_bytes() for moved in sweep.quarantined()]
+        assert (0, []) == sweep.call(0)
 
     @pytest.mark.parametrize("other", ["another chunk", "another cache"])
     def test_swapped_files(self, tmp_path: Path, width: int, part: bool, other: str) -> None:
