@@ -11,6 +11,7 @@ from typing import Any, overload
 
 from chunk_memo.cache import ChunkCache
 from chunk_memo.catalog import described
+from chunk_memo.disk import files
 from chunk_memo.errors import CacheNotFoundError, RootError
 from chunk_memo.survey import CacheSummary, details, survey
 
@@ -295,7 +296,7 @@ def open(root: str | os.PathLike[str]) -> Caches:
         Where there is no such folder.
     """
     path = Path(root)
-    if not path.is_dir():
+    if not files.is_folder(path):
         raise RootError(
             2, f"there is no folder '{path}' to look for caches in; pass a root, such as '.chunk_memo'"
         )
@@ -308,16 +309,19 @@ def _roots(path: Path, depth: int) -> Iterator[Path]:
     inner = []
     holds = False
     try:
-        with os.scandir(path) as found:
-            for each in found:
-                if each.is_dir(follow_symlinks=False):
-                    is_cache = os.path.isfile(os.path.join(each.path, "metadata.json"))
-                    holds |= is_cache
-                    if not is_cache:
-                        inner.append(Path(each.path))
+        names = files.list_folder(path)
     except OSError:
         return
+    for name in names:
+        below = path / name
+        seen = files.look_at(below, follow=False)
+        if seen is None or not seen.is_folder:
+            continue
+        if files.is_there(below / "metadata.json"):
+            holds = True
+        else:
+            inner.append(below)
     if holds:
         yield path
-    for below in sorted(inner) if depth and not holds else ():
-        yield from _roots(below, depth - 1)
+    for folder in sorted(inner) if depth and not holds else ():
+        yield from _roots(folder, depth - 1)

@@ -113,7 +113,7 @@ def disturb(folder: Path, name: str, how: str, stride: int) -> dict[str, Any]:
         case = f"{name}, {fault} at {call} number {number}"
         ended, lines = traced(folder / "case", scenario, template, f"{call}:{fault}:when={number}")
         inside = [line for line in lines if str(folder / "case") in line]
-        fired = any("(INJECTED)" in line for line in lines) or (ended.was_killed and bool(inside))
+        fired = any("(INJECTED)" in line for line in inside) or (ended.was_killed and bool(inside))
         if not fired:  # the order in which a folder is listed is not always the same
             missed += 1
             continue
