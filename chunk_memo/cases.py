@@ -803,7 +803,7 @@ def sampled(
     --------
     >>> points = sampled(3, 1, "random", ("x", "n"), {"x": [], "n": []}, {"x": (0.0, 1.0), "n": (1, 6)})
     >>> [round(x, 3) for x in points.values["x"]], points.values["n"]
-    ([0.103, 0.915, 0.353], [5, 1, 6])
+    ([0.506, 0.623, 0.329], [5, 2, 5])
     """
     number: Any = count
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:

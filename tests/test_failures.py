@@ -27,12 +27,12 @@ from chunk_memo import (
     ChunkLostError,
     ChunkMemo,
     DamageWarning,
+    EncodingError,
     Failed,
     Failure,
     Failures,
     FailureWarning,
     OutputError,
-    PickleRefusedError,
     SpecError,
     StoreError,
     run,
@@ -393,7 +393,7 @@ def test_outputs_that_do_not_fit_are_failures(tmp_path: Path, vectorize: bool) -
         _, done = run(made, odd, on_error="record")
     assert {"misfit"} == {failure.cause for failure in made.failures()}
     assert ((7, 1) if vectorize else (4, 4)) == (done.executed_points, done.failed_points)
-    with pytest.raises(PickleRefusedError if vectorize else OutputError):
+    with pytest.raises(EncodingError if vectorize else OutputError):
         run(made, odd)
 
 

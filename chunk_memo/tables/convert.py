@@ -135,7 +135,7 @@ def convert_csv_to_parquet(
     --------
     >>> import tempfile
     >>> sweep, out = Path(tempfile.mkdtemp()), tempfile.mkdtemp()
-    >>> _ = (sweep / "seed_1_sgd.csv").write_text("event,op,regret,acc\\n0,insert,0.5,0.7\\n1,delete,0.25,0.8\\n")
+    >>> _ = (sweep / "seed_1_sgd.csv").write_text("event,op,regret,acc\n0,insert,0.5,0.7\n1,delete,0.25,0.8\n")
     >>> print(convert_csv_to_parquet(sweep, out))
     1 file converted to 1 seed row
     >>> print(convert_csv_to_parquet(sweep, out))

@@ -92,7 +92,7 @@ def rollup(
     >>> import tempfile
     >>> sweep, out = Path(tempfile.mkdtemp()), tempfile.mkdtemp()
     >>> for seed in (1, 2):
-    ...     _ = (sweep / f"seed_{seed}_sgd.csv").write_text(f"op,regret\\ninsert,{seed / 2}\\n")
+    ...     _ = (sweep / f"seed_{seed}_sgd.csv").write_text(f"op,regret\ninsert,{seed / 2}\n")
     >>> print(rollup(sweep, out))
     2 files converted to 2 seed rows; 1 grid summed up, 0 up to date
     """
