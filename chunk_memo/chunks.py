@@ -12,6 +12,7 @@ same points was verified and synced; a writer of a part looks for the complete f
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import errno
 import itertools
@@ -1174,8 +1175,9 @@ class ChunkStore:
     def _differs(self, path: str, ref: ChunkRef, block: Block) -> bool | None:
         """Tell whether a file that was there first holds other outputs; None where it is gone by now.
 
-        A run that relies on somebody else's file must be able to: one that is damaged is set aside. Where that
-        is refused, it was said, and the points are computed again by each run.
+        A run that relies on somebody else's file must be able to: one that is damaged is set aside, and one that
+        is still being written after a while makes way. Where that is refused, the points are computed again by
+        each run.
         """
         for pause in _PAUSES:
             try:
@@ -1189,13 +1191,17 @@ class ChunkStore:
             except FormatVersionError:
                 return False
             except ChunkFormatError as error:
-                if not (_being_written(path) and files.writes_in_place(os.path.dirname(path))):
+                if not _being_written(path):
                     self._set_aside(path, ref, error.seen, str(error))
                     return None if files.identity_of(path) != error.seen else False
+                if not files.writes_in_place(os.path.dirname(path)):
+                    break
             except OSError:
                 return False
             time.sleep(pause)
-        return False
+        with contextlib.suppress(OSError):
+            files.remove(path)
+        return None if files.identity_of(path) is None else False
 
     def _part_path(self, ref: ChunkRef, part: Part) -> str:
         """Return where a part lies: it is named by the digest of its points and their outputs."""

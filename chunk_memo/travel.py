@@ -1,12 +1,17 @@
 """How functions, exceptions and settings travel to other processes: cloudpickle, which joblib brings along.
 
 What can be imported goes by name, everything else by value: functions of scripts, notebooks and shells, closures,
-lambdas, and their classes.
+lambdas, and their classes. Code keeps the name of its file, so that a traceback from elsewhere shows its lines.
 """
 
 from __future__ import annotations
 
+import functools
+import io
 import pickle
+from collections import ChainMap
+from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 __all__ = ["packed", "unpacked"]
@@ -30,12 +35,30 @@ def packed(thing: Any) -> bytes:
     >>> unpacked(packed(lambda value: value + 1))(1)
     2
     """
+    with io.BytesIO() as buffer:
+        _pickler()(buffer).dump(thing)
+        return buffer.getvalue()
+
+
+@functools.cache
+def _pickler() -> type[pickle.Pickler]:
     try:
         import cloudpickle
     except ImportError:  # joblib up to 1.5 carries it inside
         from joblib.externals import cloudpickle
+    table = cloudpickle.CloudPickler.dispatch_table
+    reduced = table[CodeType]
 
-    return bytes(cloudpickle.dumps(thing))
+    class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc, name-defined, unused-ignore]
+        """cloudpickle's own, which from 3.1 on calls every file ``<dynamic-code>``."""
+
+        dispatch_table = ChainMap({CodeType: lambda code: (_code, (code.co_filename, *reduced(code)))}, table)
+
+    return Pickler
+
+
+def _code(file: str, make: Callable[..., CodeType], arguments: tuple[Any, ...]) -> CodeType:
+    return make(*arguments).replace(co_filename=file)
 
 
 def unpacked(data: bytes) -> Any:

@@ -268,6 +268,27 @@ class TestCommitWithoutLink:
             commit(tmp_path / "file", b"x" * 5000)
         assert [] == names_in(tmp_path)
 
+    @pytest.mark.parametrize("no_link", [errno.EPERM], indirect=True)
+    @pytest.mark.parametrize("other", [b"", b"another's"])
+    def test_a_file_that_was_taken_away_while_it_was_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_link: list[Any], other: bytes
+    ) -> None:
+        """It is written again, unless somebody else's has its name by then."""
+        monkeypatch.setattr(os, "rename", refuse(errno.EPERM))
+        target, data = tmp_path / "file", b"h" * 4096 + b"rest"
+        true_fsync, taken = os.fsync, []
+
+        def fsync(fd: int) -> None:
+            true_fsync(fd)
+            if not taken:
+                taken.append(target.unlink())
+                if other:
+                    target.write_bytes(other)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        assert (not other) is commit(target, data)
+        assert (other or data) == target.read_bytes()
+
     @pytest.mark.parametrize("number", [errno.EIO, errno.EEXIST, errno.EPERM])
     def test_link_whose_answer_was_lost(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

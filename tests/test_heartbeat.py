@@ -52,7 +52,7 @@ def beating(folder: Path, *events: Event, name: str = "foo") -> Heartbeat:
 
 def documents(root: Path) -> list[dict[str, Any]]:
     """Return what the files of a root say."""
-    return [json.loads(path.read_text()) for path in sorted(root.glob("*/runs/*"))]
+    return [json.loads(path.read_text()) for path in sorted(root.glob("*/runs/*.json"))]
 
 
 def test_the_file_tells_how_far_a_run_is(tmp_path: Path) -> None:

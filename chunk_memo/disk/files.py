@@ -743,7 +743,7 @@ def _create_exclusively(target: str, buffers: Sequence[Buffer], mode: int) -> bo
         fd = os.open(target, _CREATE_FLAGS, mode)
     except FileExistsError:
         return False
-    done = False
+    done = ours = False
     try:
         _with_mode(fd, mode)
         head, rest = _split_head(buffers)
@@ -753,12 +753,21 @@ def _create_exclusively(target: str, buffers: Sequence[Buffer], mode: int) -> bo
         os.lseek(fd, 0, os.SEEK_SET)
         _write_all(fd, [head])
         done = True
+        ours = _is_named(fd, target)
     finally:
         os.close(fd)
         if not done:
             with contextlib.suppress(OSError):
                 os.unlink(target)
-    return True
+    return ours or _create_exclusively(target, buffers, mode)
+
+
+def _is_named(fd: int, path: str) -> bool:
+    """Tell whether an open file has that name still; who waited for it in vain may have taken it away."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 # --- modes ---------------------------------------------------------------------------------------------------

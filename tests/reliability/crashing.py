@@ -129,6 +129,7 @@ def session(sweep: Sweep, acknowledge: Callable[[set[Point]], None], dice: rando
         acknowledge(sweep.call(xs, ys))
     sweep.xs = 6
     acknowledge(sweep.call([5], [0, 1, 2]))
+    sweep.xs = 8
     acknowledge(sweep.call())
 
 
@@ -284,7 +285,7 @@ def _choices(open_ones: list[int], rounds: int, dice: random.Random) -> Iterator
 def judge(folder: Path, state: State, acknowledged: frozenset[Point], durability: str, *, deeply: bool) -> None:
     """Hold a state against the oracle: a program opens the store and asks for everything."""
     state.write(folder)
-    sweep = Sweep(folder / "root", 6, 4, durability="fast")
+    sweep = Sweep(folder / "root", 8, 4, durability="fast")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ChunkMemoWarning)
         sweep.call()

@@ -11,10 +11,10 @@ from forking import program
 @pytest.mark.parametrize("seed", range(1, 5))
 @pytest.mark.parametrize("durability", ["full", "fast"])
 def test_states(tmp_path: Path, durability: str, seed: int) -> None:
-    """1,250 different states of each of eight sessions, 10,000 in all: prefixes, dropped, reordered, torn."""
-    told = program("crashing", tmp_path / "store", durability, 1250, seed)
+    """1,300 different states of each of eight sessions, 10,400 in all: prefixes, dropped, reordered, torn."""
+    told = program("crashing", tmp_path / "store", durability, 1300, seed)
     print(durability, told)
-    assert 1250 == told["states"]
+    assert 1300 == told["states"]
 
 
 @pytest.mark.parametrize("kind", ["folders", "files"])
