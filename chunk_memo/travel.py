@@ -12,7 +12,7 @@ import pickle
 from collections import ChainMap
 from collections.abc import Callable
 from types import CodeType
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = ["packed", "unpacked"]
 
@@ -52,7 +52,9 @@ def _pickler() -> type[pickle.Pickler]:
     class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc, name-defined, unused-ignore]
         """cloudpickle's own, which from 3.1 on calls every file ``<dynamic-code>``."""
 
-        dispatch_table = ChainMap({CodeType: lambda code: (_code, (code.co_filename, *reduced(code)))}, table)
+        dispatch_table: ClassVar = ChainMap(
+            {CodeType: lambda code: (_code, (code.co_filename, *reduced(code)))}, table
+        )
 
     return Pickler
 

@@ -276,12 +276,13 @@ class TestCommitWithoutLink:
         """It is written again, unless somebody else's has its name by then."""
         monkeypatch.setattr(os, "rename", refuse(errno.EPERM))
         target, data = tmp_path / "file", b"h" * 4096 + b"rest"
-        true_fsync, taken = os.fsync, []
+        true_fsync, taken = os.fsync, list[int]()
 
         def fsync(fd: int) -> None:
             true_fsync(fd)
             if not taken:
-                taken.append(target.unlink())
+                taken.append(fd)
+                target.unlink()
                 if other:
                     target.write_bytes(other)
 

@@ -56,6 +56,7 @@ __all__ = [
     "close",
     "commit",
     "commit_method",
+    "create",
     "facts_of",
     "file_stat",
     "file_stem",
@@ -451,6 +452,58 @@ def commit(target: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Sy
             make_folder(folder, syncer)
     syncer.committed(name)
     return ours
+
+
+def create(path: str | os.PathLike[str], data: bytes) -> bool:
+    """Create a small file by one of many that try; a reader may find it empty for a moment. It is not synced.
+
+    Parameters
+    ----------
+    path : path-like
+        The file. Missing folders are made.
+    data : bytes
+        Its content.
+
+    Returns
+    -------
+    bool
+        True when this call made the file, False when the name was there already.
+
+    Raises
+    ------
+    OSError
+        When it could not be written. Nothing is left behind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "claims" / "one"
+    >>> create(path, b"mine"), create(path, b"yours"), path.read_bytes()
+    (True, False, b'mine')
+    """
+    name = os.fspath(path)
+    folder = os.path.dirname(name)
+    for attempt in range(_MAX_FOLDERS):
+        try:
+            mode = _file_mode(folder)
+            fd = os.open(name, _CREATE_FLAGS, mode)
+            break
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            if attempt == _MAX_FOLDERS - 1:
+                raise
+            make_folder(folder)
+    try:
+        _with_mode(fd, mode)
+        _write_all(fd, [data])
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+    finally:
+        os.close(fd)
+    return True
 
 
 def file_stem(name: str, what: str = "name") -> str:
