@@ -105,12 +105,12 @@ def verified_load(folder: Path, side: int, *, anew: bool) -> Case:
     def first() -> np.ndarray:
         return np.asarray(through_call(sweep_over(root, shape, (side, side))))
 
-    which, bound = ("first call of a new instance", None) if anew else ("warm call", LOAD)
+    which = "first call of a new instance" if anew else "warm call"
     return Case(
         f"verified load, {which}, {CHUNKS} chunks of {side * side * 8 / 1e6:g} MB",
         first if anew else sweep,
         (
-            Against("h5py, file by file into one array", partial(_gathered, names, shape), bound=bound),
+            Against("h5py, file by file into one array", partial(_gathered, names, shape), bound=LOAD),
             Against("h5py, file by file", partial(read_by_h5py, names, "output")),
         ),
     )

@@ -55,12 +55,14 @@ def public_members(prefix: str, owner: type) -> Iterator[tuple[str, object]]:
 
 
 def field_names(owner: type) -> list[str]:
-    """Return the fields that a dataclass or a named tuple defines itself."""
+    """Return the fields that a dataclass, a named tuple or a model of a table defines itself."""
     if issubclass(owner, tuple):
         return list(getattr(owner, "_fields", ()))
+    own = inspect.get_annotations(owner)
+    if hasattr(owner, "__tablename__"):
+        return [*own]
     if not dataclasses.is_dataclass(owner):
         return []
-    own = inspect.get_annotations(owner)
     return [field.name for field in dataclasses.fields(owner) if field.name in own]
 
 
@@ -96,8 +98,6 @@ def problems(name: str, thing: object) -> list[str]:
             found = [f"{name}: no string below {field}" for field in undocumented_fields(thing)]
         elif issubclass(thing, BaseException | enum.Enum) or getattr(thing, "_is_protocol", False):
             exempt |= {"PR01", "PR02"}  # the signature is Python's own and says nothing
-        elif hasattr(thing, "__tablename__"):
-            exempt |= {"PR01"}  # SQLAlchemy's signature is (**columns); a string stands below each column
     report = validate(name)
     found += [f"{name}: {code} {text}" for code, text in report["errors"] if code not in exempt]
     return found
