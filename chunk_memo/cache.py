@@ -26,7 +26,7 @@ from chunk_memo import binning, catalog, cleaning, items, scattered
 from chunk_memo.chunks import ChunkRef, ChunkStore, Naming
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.filters import checked_compression
-from chunk_memo.disk.layouts import Folder, Layout
+from chunk_memo.disk.layouts import POINTS, Folder, Layout
 from chunk_memo.disk.records import Adopted, Superseded
 from chunk_memo.errors import (
     ChunkMemoError,
@@ -481,10 +481,54 @@ class ChunkCache:
         self._bins()
         return self._state.scattered.of(self._state.layers.all, self.axis_order)
 
+    def scattered_points(self, *, besides: bool = False) -> dict[str, list[Any]]:
+        """Return the points stored that form no grid; of a slice those that it covers.
+
+        Parameters
+        ----------
+        besides : bool, default False
+            Whether to leave out those that the declared grid has, too.
+
+        Returns
+        -------
+        dict of str to list
+            Axis name, in axis order, to the value at each point; each point is there once.
+        """
+        view = self._view
+        found: dict[str, list[Any]] = {name: [] for name in self.axis_order}
+        seen: set[tuple[bytes, ...]] = set()
+        declared = [frozenset(self.grid.axis(name).keys) for name in self.axis_order]
+        covered = None if view is None else dict(zip(view.order, map(frozenset, view.keys), strict=True))
+        for points_of in self.nearby():
+            _, values = points_of.stored()
+            keys = [canonical_many(values[name]) for name in self.axis_order]
+            for number, key in enumerate(zip(*keys, strict=True)):
+                within = covered is None or all(
+                    each in covered[name] for name, each in zip(self.axis_order, key, strict=True)
+                )
+                in_grid = besides and all(each in known for each, known in zip(key, declared, strict=True))
+                if key in seen or not within or in_grid:
+                    continue
+                seen.add(key)
+                for name in self.axis_order:
+                    found[name].append(values[name][number])
+        return found
+
     def refresh(self) -> None:
         """Take in what other processes have done: new bins, adopted caches, results that count no more."""
         self._bins()
         self._state.layers.refresh()
+
+    def count_points(self) -> int:
+        """Return how many points are stored of the declared grid, and besides of those that form no grid.
+
+        Returns
+        -------
+        int
+            Their number; adopted ones count, superseded ones do not.
+        """
+        besides = self.scattered_points(besides=True)
+        return self.plan().cached_points + len(next(iter(besides.values()), ()))
 
     def means(self) -> tuple[float | None, float | None]:
         """Return mean seconds of compute and bytes of file per point, of a few stored files.
@@ -926,15 +970,16 @@ class ChunkCache:
         axis_indices : mapping, optional
             Axis name to an int, slice, range or sequence of ints.
         **axes : object
-            Axis name to one value, or to several. Axes left out mean all values, declared or not; of a slice,
-            those that it covers.
+            Axis name to one value, or to several; values that only points that form no grid have count, too.
+            Axes left out mean all values, declared or not; of a slice, those that it covers.
 
         Returns
         -------
         int
             The generation from which on results count; 0 where nothing was stored of what is named.
         """
-        selection = self.selection(axes, axis_indices)
+        knowing = self._with_values_of_points(axes) if axes and self._view is None else self
+        selection = knowing.selection(axes, axis_indices)
         state = self._state
         with state.lock:
             self._bins()
@@ -947,15 +992,28 @@ class ChunkCache:
             }
             generation = state.folder.records.generation + 1
             record = Superseded(generation, named or None, self.version, time.time_ns())
-            if not self.plan(selection).cached_points and (self._view is not None or not self._holds_any(record)):
+            there = knowing.plan(selection).cached_points
+            if not there and (self._view is not None or not self._holds_any(record)):
                 return 0
             self._commit_record(record)
             return generation
 
+    def _with_values_of_points(self, names: Iterable[str]) -> ChunkCache:
+        """Return a view in which some axes have the values of points that form no grid, too, behind their own."""
+        points = self.scattered_points(besides=True)
+        more: dict[str, list[Any]] = {}
+        for name in names:
+            own = self.grid.axis(name)
+            others = zip(canonical_many(points[name]), points[name], strict=True)
+            fresh = {key: value for key, value in others if key not in own.lookup}
+            if fresh:
+                more[name] = [*own.values, *fresh.values()]
+        return self.with_axis_values(more) if more else self
+
     def _holds_any(self, record: Superseded) -> bool:
         """Tell whether something stored would be superseded, be it of values that were never declared here."""
         named = Mask.of(record)
-        return any(cleaning.counts_any(layer, named) for layer in self._state.layers.all)
+        return any(cleaning.counts_any(layer, self.axis_order, named) for layer in self._state.layers.all)
 
     def _commit_record(self, record: Adopted | Superseded) -> None:
         state = self._state
@@ -989,6 +1047,44 @@ class ChunkCache:
         from chunk_memo.results import SweepResult
 
         return SweepResult.of(self)
+
+    def cases(self, points: Iterable[Any] | None = None) -> SweepResult:
+        """Return what is stored of points that form no grid, along one dimension ``case``; nothing is run.
+
+        Parameters
+        ----------
+        points : iterable, optional
+            The points: each a dict of axis values, or a tuple in axis order. By default all that a list of
+            points, or a sample, left in this cache or slice, those that failed included.
+
+        Returns
+        -------
+        SweepResult
+            Their results, as ``foo.cases(…)`` returns them.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import chunk_memo
+        >>> memo = chunk_memo.ChunkMemo(root := tempfile.mkdtemp(), axis_values={"x": [0.0]}, verbose=0)
+        >>> @memo.cache(vectorize=True)
+        ... def square(x):
+        ...     return x * x
+        >>> _ = square.cases([0.5, 3.0])
+        >>> found = chunk_memo.open(root)["square"].cases()
+        >>> found.coords["x"], found.to_numpy()
+        ([0.5, 3.0], array([0.25, 9.  ]))
+        """
+        from chunk_memo.cases import CaseDesign, PointList
+        from chunk_memo.results import SweepResult
+
+        if points is not None:
+            return SweepResult(CaseDesign(self, PointList.of(points, self.axis_order)))
+        values = self.scattered_points()
+        failed = [f for f in self._failures_nearby() if f.record is not None] if self.axis_order else []
+        for name, along in values.items():
+            along.extend(failure.values[failure.order.index(name)][0] for failure in failed)
+        return SweepResult(CaseDesign(self, PointList(self.axis_order, values)))
 
     def sel(self, *, method: str | None = None, **labels: Any) -> SweepResult:
         """Return results at some values of the axes; see :meth:`SweepResult.sel`.
@@ -1128,7 +1224,7 @@ class ChunkCache:
             if self._view is None
             else dict(zip(self._view.order, map(frozenset, self._view.keys), strict=True))
         )
-        log = FailureLog(self.path / scattered.FOLDER, self.version)
+        log = FailureLog(self.path / POINTS, self.version)
         for failure in scattered.failures_of(log.read(), self.axis_order, vectorize=self.vectorize):
             keys = tuple([canonical_many(list(along)) for along in failure.values])
             if asked is not None and any(k[0] not in asked[n] for n, k in zip(failure.order, keys, strict=True)):
@@ -1164,7 +1260,7 @@ class ChunkCache:
         return known_failures([f for f in found if sorted(f.order) == sorted(self.axis_order)])
 
     def _forget_failures(self, failures: Sequence[Failure]) -> None:
-        nearby = FailureLog(self.path / scattered.FOLDER, self.version)
+        nearby = FailureLog(self.path / POINTS, self.version)
         nearby.read()
         with _Storing(self.root), self.syncer() as syncer:
             if self.read_only:
@@ -1197,7 +1293,7 @@ class ChunkCache:
             The files.
         """
         self._bins()
-        return [path for path, _ in cleaning.superseded(self._state.layers)]
+        return [path for path, _ in cleaning.superseded(self._state.layers, self.axis_order)]
 
     def gc(self, *, grace: float = 3600.0, dry_run: bool = False, quarantine: bool = False) -> GcReport:
         """Delete files that no request can ever need.
@@ -1225,7 +1321,8 @@ class ChunkCache:
         self._bins()
         with self._state.lock:
             self._state.layers.refresh()
-            return cleaning.clean(self._state.layers, grace=grace, dry_run=dry_run, quarantine=quarantine)
+            layers, order = self._state.layers, self.axis_order
+            return cleaning.clean(layers, order, grace=grace, dry_run=dry_run, quarantine=quarantine)
 
     def weed(self) -> int:
         """Set aside files that are whole and yet hold what no output can be.
@@ -1794,7 +1891,8 @@ class ChunkCache:
         self._bins()
         stores = {layer.store.folder: layer.store for layer in self._state.layers.all}
         for store in stores.values():
-            yield from items.samples(store)
+            for room in store.rooms():
+                yield from items.samples(room)
 
     def provenance(self) -> bytes:
         """Return what changes whenever stored outputs may have become others: something superseded, or adopted.

@@ -22,7 +22,7 @@ from chunk_memo import plan as plans
 from chunk_memo.cache import ChunkCache
 from chunk_memo.chunks import ChunkRef, ChunkStore
 from chunk_memo.disk.files import Syncer
-from chunk_memo.disk.layouts import Groups, Layout
+from chunk_memo.disk.layouts import POINTS, Groups, Layout
 from chunk_memo.engine import Diagnostics
 from chunk_memo.errors import OutputError, SpecError
 from chunk_memo.events import Observer
@@ -39,7 +39,7 @@ from chunk_memo.reading import Reader, Reading
 from chunk_memo.regions import Patterns
 from chunk_memo.results import FAILED, MISSING, STORED, Read, Variable, name_of, spread, variables_of
 from chunk_memo.runners import Running
-from chunk_memo.scattered import CASE, FOLDER, POINTS_PER_FILE, case_keys
+from chunk_memo.scattered import CASE, POINTS_PER_FILE, case_keys
 from chunk_memo.selection import Cells, Selection
 from chunk_memo.tasks import Missing, Task, tasks_for
 from chunk_memo.writing import Writer
@@ -543,7 +543,7 @@ class PointCache:
         FailureLog or None
             None with ``read_only``.
         """
-        return None if self.read_only else FailureLog(self.cache.path / FOLDER, self.cache.version)
+        return None if self.read_only else FailureLog(self.cache.path / POINTS, self.cache.version)
 
 
 def _file_size(points: int) -> int:

@@ -41,7 +41,7 @@ from chunk_memo.blockfile import (
 )
 from chunk_memo.disk import chunkfile, files
 from chunk_memo.disk.encoding import decode_array
-from chunk_memo.disk.layouts import Folder, Layout
+from chunk_memo.disk.layouts import ROOMS, Folder, Layout
 from chunk_memo.disk.signing import Signer, own_key
 from chunk_memo.errors import (
     ChunkFormatError,
@@ -232,7 +232,7 @@ class ChunkStore:
         self.allow_pickle = allow_pickle
         self.spread = False
         self.generation = 0
-        self._cache_id = cache_id
+        self.cache_id = cache_id
         self._naming = naming
         if allow_pickle and signer is None:
             signer = Signer(f"cache {cache_id}", folder.path.parent)
@@ -266,22 +266,22 @@ class ChunkStore:
         twin._whole = None
         return twin
 
-    def inside(self, name: str) -> ChunkStore:
-        """Return chunks of another grid that belong to this cache, in a folder inside its own.
+    def inside(self, room: str) -> ChunkStore:
+        """Return the chunks of another grid that belong to this cache, in a room inside its folder.
 
         Parameters
         ----------
-        name : str
-            The folder's name; it enters the names of the chunks.
+        room : str
+            The room's name; it enters the names of the chunks.
 
         Returns
         -------
         ChunkStore
-            The chunks, of the first generation.
+            The chunks, of the same generation.
         """
-        return ChunkStore(
-            Folder(self.folder.path / name, self.folder.version, read_only=self.folder.read_only),
-            f"{self._cache_id}/{name}",
+        inner = ChunkStore(
+            self.folder.inside(room),
+            f"{self.cache_id}/{room}",
             Naming({}),
             allow_pickle=self.allow_pickle,
             title=self._writer.title,
@@ -289,6 +289,21 @@ class ChunkStore:
             signer=self._signer,
             max_bytes=self.max_bytes,
         )
+        return inner.of_generation(self.generation) if self.generation else inner
+
+    def rooms(self) -> list[ChunkStore]:
+        """Return the chunks of this cache's rooms: those of the grid, and others as far as they are there.
+
+        Whoever goes through all that a cache holds goes through these: a file in one of them is opened, told
+        whose it is, adopted, folded and signed by the store of its room.
+
+        Returns
+        -------
+        list of ChunkStore
+            This one, then those of the rooms inside, of which nothing was read yet.
+        """
+        inner = [room for room in ROOMS if room and files.is_folder(self.folder.path / room)]
+        return [self, *map(self.inside, inner)]
 
     def __copy__(self) -> ChunkStore:
         """Return another view of the same folder."""
@@ -302,10 +317,10 @@ class ChunkStore:
         settings |= {"compression": self._writer.compression, "signer": self._signer}
         settings |= {"max_bytes": self.max_bytes}
         place = (self.folder.path, self.folder.version, self.folder.read_only)
-        return _store_alone, (place, self._cache_id, self._naming, settings, self.spread, self.generation)
+        return _store_alone, (place, self.cache_id, self._naming, settings, self.spread, self.generation)
 
     def _prefix_of(self, generation: int) -> bytes:
-        name = (self._cache_id, self.folder.version)
+        name = (self.cache_id, self.folder.version)
         return canonical_bytes((*name, generation) if generation else name)
 
     def owns(self, ref: ChunkRef, identity: bytes) -> bool:

@@ -1,7 +1,8 @@
 """What can be deleted from a cache's folder without any request ever missing it; asked for, never done unasked.
 
 A file goes only where its own manifest tells that none of its points counts: names alone do not say what a file
-holds. Records stay for ever, as they also speak of files that may yet be copied in.
+holds. Records stay for ever, as they also speak of files that may yet be copied in. Files in all rooms of a cache
+are treated alike: what the records say of a point holds wherever it lies.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,22 @@ from chunk_memo.disk.leases import Leases
 from chunk_memo.errors import ChunkMemoError
 from chunk_memo.identity import canonical_many
 from chunk_memo.layers import GcReport, Layer, Layers, Mask
+from chunk_memo.scattered import CASE, keys_by_axis
 
 __all__ = ["clean", "counts_any", "superseded", "weed"]
 
 
-def clean(layers: Layers, *, grace: float, dry_run: bool, quarantine: bool) -> GcReport:
+def clean(
+    layers: Layers, order: Sequence[str], *, grace: float, dry_run: bool, quarantine: bool
+) -> GcReport:
     """Delete files that no request can ever need.
 
     Parameters
     ----------
     layers : Layers
         The layers of the cache.
+    order : sequence of str
+        Names of the cache's axes.
     grace : float
         Seconds that a temporary or quarantined file must be old.
     dry_run : bool
@@ -46,16 +52,18 @@ def clean(layers: Layers, *, grace: float, dry_run: bool, quarantine: bool) -> G
         What was deleted.
     """
     folder = layers.top.folder.path
+    rooms = layers.top.rooms()
     before = _present(folder, probe=not dry_run) - grace
-    outdated = dict(superseded(layers))
-    covered = {path: size for path, size in _covered_parts(layers.top) if path not in outdated}
+    outdated = dict(superseded(layers, order))
+    covered = {path: size for room in rooms for path, size in _covered_parts(room) if path not in outdated}
+    aside = (path for room in rooms for path in _named_in(room.folder.path / "quarantine"))
     found = {
         "superseded": outdated,
         "parts": covered,
-        "layouts": dict(_old(layers.top.folder.contained_layouts(), None)),
+        "layouts": dict(_old((path for room in rooms for path in room.folder.contained_layouts()), None)),
         "temporary": dict(_old(_temporary(folder), before)),
         "signs": dict(_old(_named_in(folder / "runs"), min(before, before + grace - _DAY))),
-        "quarantined": dict(_old(_named_in(folder / "quarantine"), before)) if quarantine else {},
+        "quarantined": dict(_old(aside, before)) if quarantine else {},
     }
     found["signs"] |= dict(_old(_expired_leases(folder), before))
     empty = _empty_folders(folder, {os.fspath(path) for paths in found.values() for path in paths})
@@ -97,13 +105,15 @@ def _empty_folders(folder: Path, gone: Collection[str]) -> list[str]:
     return sorted(empty, key=len, reverse=True)
 
 
-def superseded(layers: Layers) -> Iterator[tuple[Path, int]]:
+def superseded(layers: Layers, order: Sequence[str]) -> Iterator[tuple[Path, int]]:
     """Iterate over a cache's own chunk files none of whose points counts any more.
 
     Parameters
     ----------
     layers : Layers
         The layers of the cache.
+    order : sequence of str
+        Names of the cache's axes.
 
     Yields
     ------
@@ -111,19 +121,22 @@ def superseded(layers: Layers) -> Iterator[tuple[Path, int]]:
         A file, and its length in bytes.
     """
     masked = [layer for layer in layers.all if layer.own and layer.masks]
-    for path in layers.top.folder.chunk_files() if masked else ():
-        size = _size_if_hidden(path, masked)
-        if size is not None:
-            yield path, size
+    for room in zip(*(layer.store.rooms() for layer in masked), strict=True):
+        for path in room[0].folder.chunk_files():
+            size = _size_if_hidden(path, room, masked, order)
+            if size is not None:
+                yield path, size
 
 
-def counts_any(layer: Layer, named: Mask) -> bool:
+def counts_any(layer: Layer, order: Sequence[str], named: Mask) -> bool:
     """Tell whether some point that a layer holds counts, out of those that a mask names.
 
     Parameters
     ----------
     layer : Layer
         The layer.
+    order : sequence of str
+        Names of the axes of the cache whose layer it is.
     named : Mask
         The points.
 
@@ -132,22 +145,28 @@ def counts_any(layer: Layer, named: Mask) -> bool:
     bool
         Whether any does.
     """
-    for path in layer.store.folder.chunk_files() if not layer.hidden else ():
-        try:
-            with layer.store.opened(path) as chunk:
-                if chunk.identity.startswith(layer.store.prefix) and _counts(chunk, layer, named):
-                    return True
-        except (ChunkMemoError, OSError):
-            continue
+    for store in layer.store.rooms() if not layer.hidden else ():
+        for path in store.folder.chunk_files():
+            try:
+                with store.opened(path) as chunk:
+                    if chunk.identity.startswith(store.prefix) and _counts(chunk, store, layer, order, named):
+                        return True
+            except (ChunkMemoError, OSError):
+                continue
     return False
 
 
-def _size_if_hidden(path: Path, masked: Sequence[Layer]) -> int | None:
-    """Return the length of a file of which no point counts in its layer; None for any other."""
+def _size_if_hidden(
+    path: Path, stores: Iterable[ChunkStore], layers: Sequence[Layer], order: Sequence[str]
+) -> int | None:
+    """Return the length of a file of which no point counts in its layer; None for any other.
+
+    For each layer the store of the file's room is given.
+    """
     try:
-        with masked[0].store.opened(path) as chunk:
-            for layer in masked:
-                if chunk.identity.startswith(layer.store.prefix) and not _counts(chunk, layer):
+        with layers[0].store.opened(path) as chunk:
+            for store, layer in zip(stores, layers, strict=True):
+                if chunk.identity.startswith(store.prefix) and not _counts(chunk, store, layer, order):
                     return chunk.nbytes
     except (ChunkMemoError, OSError):
         pass
@@ -160,27 +179,34 @@ _DAY = 86400.0
 """Seconds for which the file by which a run gives signs is kept, however it ended."""
 
 
-def _counts(chunk: chunkfile.Chunk, layer: Layer, named: Mask = _EVERYTHING) -> bool:
+def _counts(
+    chunk: chunkfile.Chunk, store: ChunkStore, layer: Layer, order: Sequence[str], named: Mask = _EVERYTHING
+) -> bool:
     """Tell whether some point of a layer's file counts, out of those that a mask names."""
-    ref = _ref(layer.store, chunk)
+    ref = _ref(store, chunk)
     if ref is None:
-        return chunk.identity.startswith(layer.store.prefix)  # nothing is known of its points
+        return chunk.identity.startswith(store.prefix)  # nothing is known of its points
     keys: dict[str, Sequence[bytes]] = {axis: [key] for axis, key in layer.pinned.items()}
-    keys |= {axis: canonical_many(ref.values(axis)) for axis in ref.order}
-    counts = _named(named, keys)
+    if store.cache_id == layer.store.cache_id:
+        join = np.logical_and.outer
+        keys |= {axis: canonical_many(ref.values(axis)) for axis in ref.order}
+    else:  # points that form no grid
+        join = np.logical_and
+        keys |= keys_by_axis(ref.values(CASE), set(order) - set(layer.pinned))
+    counts = _named(named, keys, join)
     for mask in layer.masks:
-        counts = counts & ~_named(mask, keys)
+        counts = counts & ~_named(mask, keys, join)
     part = chunk.constant["part"]
     flat = np.asarray(counts).reshape(-1)
     return bool((flat if part is None else flat[chunk.coords(part).astype(np.intp)]).any())
 
 
-def _named(mask: Mask, keys: Mapping[str, Sequence[bytes]]) -> npt.NDArray[np.bool_]:
+def _named(mask: Mask, keys: Mapping[str, Sequence[bytes]], join: Callable[..., Any]) -> npt.NDArray[np.bool_]:
     found = np.ones((), bool)
     for axis, own in keys.items():
         wanted = mask.axes.get(axis)
         along = np.ones(len(own), bool) if wanted is None else np.array([key in wanted for key in own], bool)
-        found = np.logical_and.outer(found, along)
+        found = join(found, along)
     return found
 
 
@@ -206,12 +232,12 @@ def weed(layers: Layers) -> int:
         Number of files set aside.
     """
     found = 0
-    for layer in layers.all:
-        for path in [*layer.store.folder.chunk_files()]:
+    for store in (room for layer in layers.all for room in layer.store.rooms()):
+        for path in [*store.folder.chunk_files()]:
             try:
-                with layer.store.opened(path) as chunk:
-                    ref = _ref(layer.store, chunk)
-                found += ref is not None and layer.store.weed(path, ref)
+                with store.opened(path) as chunk:
+                    ref = _ref(store, chunk)
+                found += ref is not None and store.weed(path, ref)
             except (ChunkMemoError, OSError):
                 continue
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,8 +68,24 @@ class CacheEntry:
 
     @cached_property
     def points(self) -> int:
-        """Number of points stored; the head of each of its files is read for that."""
-        return details(self.root, self.cache_id).points
+        """Number of points stored, in the grid and besides; the head of each of its files is read for that."""
+        return sum(self._points)
+
+    @cached_property
+    def _points(self) -> tuple[int, int]:
+        found = details(self.root, self.cache_id)
+        return found.points, found.scattered_points
+
+    @property
+    def points_text(self) -> str:
+        """How many points are stored of those of the grid, and how many that form no grid; … if many files."""
+        total = math.prod(self.axes.values())
+        if self.summary.damage:
+            return "damaged"
+        if self.summary.chunk_files + self.summary.part_files > _MOST_FILES:
+            return f"… of {total:,}"
+        grid, besides = self._points
+        return f"{grid:,} of {total:,}" + (f", {besides:,} besides" if besides else "")
 
     def open(self, **options: Any) -> ChunkCache:
         """Open the cache.
@@ -236,11 +253,6 @@ class Caches(Sequence[ChunkCache]):
 
 
 def _row(entry: CacheEntry) -> tuple[str, str, str, str, int, str]:
-    total = 1
-    for count in entry.axes.values():
-        total *= count
-    few = entry.summary.chunk_files + entry.summary.part_files <= _MOST_FILES
-    points = f"{entry.points:,} of {total:,}" if few and not entry.summary.damage else f"… of {total:,}"
     axes = ", ".join(f"{name}: {count}" for name, count in entry.axes.items())
     name = entry.name or entry.cache_id[:12]
     created = entry.created_at[:16].replace("T", " ")
@@ -248,7 +260,7 @@ def _row(entry: CacheEntry) -> tuple[str, str, str, str, int, str]:
         name,
         _params_text(entry.params),
         axes,
-        "damaged" if entry.summary.damage else points,
+        entry.points_text,
         entry.nbytes,
         created,
     )

@@ -283,7 +283,7 @@ class Lineage:
         )
 
     def _counted(self, version: CodeVersion) -> CodeVersion:
-        points = sum(cache.plan().cached_points for cache in self._opened(version.caches))
+        points = sum(cache.count_points() for cache in self._opened(version.caches))
         size = sum(_bytes_in(self._root / cache_id) for cache_id in version.caches)
         return dataclasses.replace(version, points=points, bytes=size)
 

@@ -9,7 +9,7 @@ and are synced, so that no chunk is there without its bins; those of files that 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from chunk_memo import catalog
 from chunk_memo.chunks import ChunkRef, ChunkStore, Naming
 from chunk_memo.disk import chunkfile, files
-from chunk_memo.disk.layouts import Folder, parsed_layout
+from chunk_memo.disk.layouts import ROOMS, Folder, is_cache, parsed_layout
 from chunk_memo.disk.sealing import DAMAGE, check_record
 from chunk_memo.errors import ChunkFormatError, ChunkMemoError, MetadataError, RootError
 from chunk_memo.grid import Bins
@@ -26,7 +26,7 @@ from chunk_memo.verification import checked_root
 
 __all__ = ["Merge", "merge", "says_the_same"]
 
-_RECORDS = ("adopted", "superseded", "failures")
+_RECORDS = ("adopted", "superseded", "failures")  # a room inside a cache has only the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,8 @@ def merge(
     for name in sorted(files.list_folder(here)):
         if name.startswith((catalog.FORGOTTEN, files.TEMPORARY_PREFIX)):
             continue
-        if any(files.is_there(here / name / inner) for inner in ("metadata.json", "chunks", "layouts")):
-            _Cache(here / name, there / name, files.Syncer(durability), done, told).merge()
+        if is_cache(here / name):
+            _Room(name, here / name, there / name, files.Syncer(durability), done, told).merge()
         else:
             done.passed_over.append((name, "is no cache"))
     return Merge(
@@ -144,35 +144,46 @@ class _Done:
 
 
 @dataclass(slots=True)
-class _Cache:
-    """One cache of the source, and its place in the target."""
+class _Room:
+    """One cache of the source, or a room inside its folder, and its place in the target."""
 
+    name: str
     source: Path
     target: Path
     syncer: files.Syncer
     done: _Done
     told: Callable[[str, int], object]
+    outer: _Room | None = None
     stores: dict[str, ChunkStore] = field(default_factory=dict)
 
     def merge(self) -> None:
         """Copy what is missing: who the cache is, its bins, its records, its chunks, in this order."""
         refusal = self._refusal()
         if refusal:
-            self.done.passed_over.append((self.source.name, refusal))
+            self.done.passed_over.append((self.name, refusal))
             return
         self.done.caches += 1
         with self.syncer:
             self._copy_metadata()
-            for path in self._documents("layouts"):
-                self._copy_document(path, _check_layout)
-            for room in _RECORDS:
-                for path in self._documents(room):
-                    self._copy_document(path, check_record)
-            self.syncer.flush()
-            copied = [ref for path in self._chunk_files() if (ref := self._copy_chunk(path)) is not None]
-            self.syncer.flush()
-            self._adopt(copied)
-            self._fold(copied)
+            self._copy(_RECORDS)
+            for room in ROOMS:
+                if room and files.is_folder(self.source / room):
+                    places = self.source / room, self.target / room
+                    inner = _Room(f"{self.name}/{room}", *places, self.syncer, self.done, self.told, self)
+                    inner._copy(_RECORDS[-1:])
+
+    def _copy(self, records: Iterable[str]) -> None:
+        """Copy what is missing in one room; the syncer is that of the whole cache."""
+        for path in self._documents("layouts"):
+            self._copy_document(path, _check_layout)
+        for kind in records:
+            for path in self._documents(kind):
+                self._copy_document(path, check_record)
+        self.syncer.flush()
+        copied = [ref for path in self._chunk_files() if (ref := self._copy_chunk(path)) is not None]
+        self.syncer.flush()
+        self._adopt(copied)
+        self._fold(copied)
 
     # --- who it is -----------------------------------------------------------------------------------------
 
@@ -206,10 +217,10 @@ class _Cache:
                 folder.commit_layout(layout, self.syncer)
                 self.done.documents += 1
 
-    def _documents(self, room: str) -> Iterator[str]:
-        for name in sorted(files.list_folder(self.source / room)):
+    def _documents(self, kind: str) -> Iterator[str]:
+        for name in sorted(files.list_folder(self.source / kind)):
             if name.endswith(".json"):
-                yield f"{room}/{name}"
+                yield f"{kind}/{name}"
 
     def _copy_document(self, path: str, check: Callable[[str, bytes], object]) -> None:
         if files.is_there(self.target / path):
@@ -220,7 +231,7 @@ class _Cache:
         except FileNotFoundError:
             return
         except DAMAGE as error:  # ChunkFormatError is a ValueError
-            self.done.passed_over.append((f"{self.source.name}/{path}", f"is damaged ({error})"))
+            self.done.passed_over.append((f"{self.name}/{path}", f"is damaged ({error})"))
             return
         self.done.documents += files.commit(self.target / path, [data], self.syncer)
 
@@ -228,8 +239,11 @@ class _Cache:
 
     def _store(self, version: str) -> ChunkStore:
         if version not in self.stores:
-            folder = Folder(self.target, version)
-            store = ChunkStore(folder, self.target.name, Naming({}), allow_pickle=True, title="")
+            if self.outer is not None:
+                store = self.outer._store(version).inside(self.target.name)
+            else:
+                folder = Folder(self.target, version)
+                store = ChunkStore(folder, self.name, Naming({}), allow_pickle=True, title="")
             self.stores[version] = store
         return self.stores[version]
 
@@ -239,7 +253,7 @@ class _Cache:
 
     def _copy_chunk(self, path: str) -> tuple[str, ChunkRef] | None:
         """Copy one file; return its chunk and version where it was missing."""
-        subject = f"{self.source.name}/{path}"
+        subject = f"{self.name}/{path}"
         try:
             chunkfile.verify(self.source / path)
             data = files.read_whole(self.source / path)
@@ -309,7 +323,7 @@ class _Cache:
 
     def _versions(self) -> list[str]:
         if not self.stores:
-            versions = set()
+            versions = set(self.outer._versions()) if self.outer is not None else set()
             for folder in (self.source, self.target):
                 metadata = Folder(folder, "").read_metadata()
                 versions |= {metadata["version"]} if metadata is not None else set()

@@ -27,9 +27,10 @@ import numpy.typing as npt
 
 from chunk_memo.chunks import ChunkRef, ChunkStore, Part
 from chunk_memo.disk import files
+from chunk_memo.disk.layouts import POINTS
 from chunk_memo.failures import Failure
 from chunk_memo.grid import AxisBins, IntArray
-from chunk_memo.identity import canonical_bytes, canonical_many
+from chunk_memo.identity import canonical_bytes, canonical_many, decode_canonical
 from chunk_memo.keys import index_of, locate
 from chunk_memo.layers import Layer, Request, View
 from chunk_memo.outputs import Block
@@ -37,7 +38,6 @@ from chunk_memo.regions import Sink
 
 __all__ = [
     "CASE",
-    "FOLDER",
     "POINTS_PER_FILE",
     "Nearby",
     "Scattered",
@@ -45,13 +45,11 @@ __all__ = [
     "case_keys",
     "failures_of",
     "is_nearby",
+    "keys_by_axis",
 ]
 
 CASE = "case"
 """Name of the only axis."""
-
-FOLDER = "points"
-"""Name of the folder inside a cache's."""
 
 POINTS_PER_FILE = 1000
 """So many points lie in one file."""
@@ -81,6 +79,29 @@ def case_keys(keys: Sequence[Sequence[bytes]]) -> list[bytes]:
     """
     head = canonical_many([(None,) * len(keys)])[0][: -len(keys)]  # a tag and the number of values
     return [head + b"".join(point) for point in zip(*keys, strict=True)]
+
+
+def keys_by_axis(points: Sequence[Sequence[Any]], order: Sequence[str]) -> dict[str, list[bytes]]:
+    """Return the canonical bytes of the values of points along each axis.
+
+    Parameters
+    ----------
+    points : sequence of sequence
+        For each point the tuple of its values, axes sorted by name.
+    order : sequence of str
+        Names of the axes, in any order.
+
+    Returns
+    -------
+    dict of str to list of bytes
+        Axis name to the bytes of the value at each point.
+
+    Examples
+    --------
+    >>> keys_by_axis([(1, "a"), (2, "a")], ["y", "x"])["x"] == canonical_many([1, 2])
+    True
+    """
+    return {name: canonical_many([point[place] for point in points]) for place, name in enumerate(sorted(order))}
 
 
 class _Index:
@@ -209,6 +230,27 @@ class Nearby:
         return flats
 
     # --- what is stored of them ----------------------------------------------------------------------------
+
+    def stored(self) -> tuple[IntArray, dict[str, list[Any]]]:
+        """Return the points that are stored, and count.
+
+        Returns
+        -------
+        flats : ndarray of intp
+            Their positions in the bins; a point may stand in several bins.
+        values : dict of str to list
+            Axis name to the value at each, of the axes that the layer lacks, too.
+        """
+        counting = np.ones(len(self._index.ids[0]), bool)
+        for mask in self.layer.masks:
+            counting &= ~self._named(mask.axes)
+        flats = np.flatnonzero(counting)
+        flats = flats[self.held(flats)]
+        points = self.bins.values
+        chosen = [points[flat] for flat in flats.tolist()]
+        values = {name: [point[place] for point in chosen] for place, name in enumerate(self._axes)}
+        pinned = {name: [decode_canonical(key)] * len(chosen) for name, key in self.layer.pinned.items()}
+        return flats, {**values, **pinned}
 
     def _by_bin(self, flats: IntArray) -> Iterator[tuple[ChunkRef, IntArray, IntArray]]:
         """Group positions: yield the chunk, positions in it, and ranks among those given."""
@@ -400,9 +442,9 @@ class Scattered:
         """
         place = os.fspath(layer.store.folder.path)
         if place not in self._stores:
-            self._stores[place] = layer.store.inside(FOLDER)
+            self._stores[place] = layer.store.inside(POINTS)
         base = self._stores[place]
-        return base.of_generation(layer.store.generation) if layer.store.generation else base
+        return base if base.generation == layer.store.generation else base.of_generation(layer.store.generation)
 
     def of(self, layers: Sequence[Layer], order: Sequence[str]) -> list[Nearby]:
         """Return the points that there are, by layer, newest first.
@@ -421,7 +463,7 @@ class Scattered:
         """
         found, looked = [], set()
         for layer in layers if order else ():
-            place = layer.store.folder.path / FOLDER
+            place = layer.store.folder.path / POINTS
             if layer.hidden or not files.is_folder(place):
                 continue
             store = self.store(layer)
@@ -455,7 +497,7 @@ class Scattered:
         seen = set()
         for layer in layers:
             place = os.fspath(layer.store.folder.path)
-            if place not in seen and files.is_folder(layer.store.folder.path / FOLDER):
+            if place not in seen and files.is_folder(layer.store.folder.path / POINTS):
                 seen.add(place)
                 yield self.store(layer)
 
@@ -493,7 +535,7 @@ def failures_of(recorded: Iterable[Failure], order: Sequence[str], *, vectorize:
                 values=values,
                 rows=None,
                 vectorize=vectorize,
-                record=(f"{FOLDER}/{name}", number),
+                record=(f"{POINTS}/{name}", number),
             )
     yield from sorted(last.values(), key=lambda each: each.failed_at)
 
@@ -511,7 +553,7 @@ def is_nearby(failure: Failure) -> bool:
     bool
         Whether it is.
     """
-    return failure.record is not None and failure.record[0].startswith(f"{FOLDER}/")
+    return failure.record is not None and failure.record[0].startswith(f"{POINTS}/")
 
 
 def as_recorded(failure: Failure) -> Failure:
@@ -528,4 +570,4 @@ def as_recorded(failure: Failure) -> Failure:
         The same, with that name.
     """
     name, number = failure.record or ("", 0)
-    return replace(failure, record=(name.removeprefix(f"{FOLDER}/"), number))
+    return replace(failure, record=(name.removeprefix(f"{POINTS}/"), number))

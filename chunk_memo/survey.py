@@ -12,7 +12,7 @@ from typing import Any
 from chunk_memo import catalog, items
 from chunk_memo.chunks import ChunkStore, Naming
 from chunk_memo.disk import files
-from chunk_memo.disk.layouts import Folder, parsed_layout
+from chunk_memo.disk.layouts import ROOMS, Folder, in_room, is_cache, parsed_layout
 from chunk_memo.disk.sealing import DAMAGE, unsealed
 from chunk_memo.errors import ChunkFormatError, MetadataError
 
@@ -37,9 +37,9 @@ class CacheSummary:
     axes: Mapping[str, int]
     """Number of values of each axis, in axis order."""
     chunk_files: int
-    """Number of complete chunk files."""
+    """Number of complete chunk files, those of points that form no grid included."""
     part_files: int
-    """Number of files with some points of a chunk."""
+    """Number of files with some points of a chunk, likewise."""
     nbytes: int
     """Bytes of all its files."""
     changed_at: float
@@ -52,6 +52,8 @@ class CacheSummary:
     """Number of records of failed points."""
     damage: str = ""
     """What is wrong with its ``metadata.json``; empty where nothing is."""
+    scattered_files: int = 0
+    """How many of its files, complete or not, hold points that form no grid."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it.
@@ -95,7 +97,7 @@ class CacheDetails:
     chunks: int
     """Number of chunks of which something is stored."""
     points: int
-    """Number of points stored, as chunk files count them; those that were superseded included."""
+    """Number of points of the grid stored, as chunk files count them; those that were superseded included."""
     total_points: int
     """Number of points of the grid."""
     layouts: int
@@ -106,6 +108,8 @@ class CacheDetails:
     """How often results were superseded."""
     user: Mapping[str, str] = field(default_factory=dict)
     """The user's own metadata, as text."""
+    scattered_points: int = 0
+    """Number of points stored that form no grid, counted in the same way."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it.
@@ -144,8 +148,7 @@ def survey(root: str | os.PathLike[str]) -> list[CacheSummary]:
 
 def _caches(root: str | os.PathLike[str]) -> Iterator[str]:
     for name in sorted(files.list_folder(root)):
-        hidden = name.startswith((catalog.FORGOTTEN, files.TEMPORARY_PREFIX))
-        if not hidden and any(files.is_there(Path(root, name, inner)) for inner in ("metadata.json", "chunks")):
+        if not name.startswith((catalog.FORGOTTEN, files.TEMPORARY_PREFIX)) and is_cache(Path(root, name)):
             yield name
 
 
@@ -155,16 +158,17 @@ def _summary(path: Path) -> CacheSummary:
         metadata = _metadata(path)
     except MetadataError as error:
         damage = str(error)
-    counts = {"chunk": 0, "part": 0, "quarantined": 0, "unfinished": 0, "failures": 0}
+    counts = {"chunk": 0, "part": 0, "quarantined": 0, "unfinished": 0, "failures": 0, "scattered": 0}
     nbytes = 0
     changed = 0.0
     for folder, _, names in files.walk(path):
-        place = os.path.relpath(folder, path)
+        room, place = in_room(os.path.relpath(folder, path).replace(os.sep, "/"))
         seen = files.look_at(folder)
         changed = max(changed, seen.modified if seen is not None and place.startswith("chunks") else 0.0)
         for name in names:
             kind = _kind(place, name)
             counts[kind] = counts.get(kind, 0) + 1
+            counts["scattered"] += bool(room) and kind in ("chunk", "part")
             found = files.look_at(f"{folder}/{name}", follow=False)
             nbytes += found.size if found is not None else 0
     return CacheSummary(
@@ -176,6 +180,7 @@ def _summary(path: Path) -> CacheSummary:
         *(counts["chunk"], counts["part"], nbytes, changed),
         *(counts["quarantined"], counts["unfinished"], counts["failures"]),
         damage,
+        counts["scattered"],
     )
 
 
@@ -184,7 +189,7 @@ def _kind(place: str, name: str) -> str:
         return "unfinished"
     if place.startswith("chunks") and name.endswith(".h5"):
         return "part" if place.endswith(".parts") else "chunk"
-    return {"quarantine": "quarantined", "failures": "failures"}.get(place.partition(os.sep)[0], "other")
+    return {"quarantine": "quarantined", "failures": "failures"}.get(place.partition("/")[0], "other")
 
 
 def _counts(metadata: Mapping[str, Any] | None) -> dict[str, int]:
@@ -228,9 +233,8 @@ def details(root: str | os.PathLike[str], cache_id: str) -> CacheDetails:
     metadata = None if summary.damage else _metadata(path)
     folder = Folder(path, summary.version)
     store = ChunkStore(folder, cache_id, Naming({}), allow_pickle=False, title="")
-    entries: dict[str, dict[str, Any]] = {}
-    for name, entry, _ in items.index(folder, store):
-        entries[name] = items.joined(entries.get(name), entry)
+    entries = _entries(store)
+    scattered = [entry for room in store.rooms()[1:] for entry in _entries(room)]
     known = metadata["metadata"] if metadata is not None else {}
     params = known.get("params")
     axes = _axes(metadata)
@@ -245,13 +249,22 @@ def details(root: str | os.PathLike[str], cache_id: str) -> CacheDetails:
         {name: _SHORT.repr(value) for name, value in params.items()} if isinstance(params, Mapping) else {},
         _function(metadata),
         len(entries),
-        sum(entry["points"] for entry in entries.values()),
+        sum(entry["points"] for entry in entries),
         total if axes else 0,
-        len(files.list_folder(path / "layouts")),
+        sum(len(files.list_folder(path / room / "layouts")) for room in ROOMS),
         tuple(_adopted(path)),
         max(generations, default=0),
         {str(k): _SHORT.repr(v) for k, v in known.items() if k not in ("params", "function")},
+        sum(entry["points"] for entry in scattered),
     )
+
+
+def _entries(store: ChunkStore) -> list[dict[str, Any]]:
+    """Return what the files of each chunk in a room say of it."""
+    entries: dict[str, dict[str, Any]] = {}
+    for name, entry, _ in items.index(store.folder, store):
+        entries[name] = items.joined(entries.get(name), entry)
+    return list(entries.values())
 
 
 def _metadata(path: Path) -> dict[str, Any] | None:

@@ -173,23 +173,23 @@ def resign(root: str | os.PathLike[str]) -> Resigned:
     read = signed = 0
     refused: list[tuple[str, str]] = []
     for name in sorted(files.list_folder(path)):
-        stores = _stores(path, name)
-        for file in Folder(path / name, "").chunk_files() if stores else ():
-            read += 1
-            try:
-                with files.Syncer() as syncer:
-                    signed += any(store.sign_anew(file, syncer) for store in stores)
-            except FileNotFoundError:
-                continue
-            except KeyFileError:
-                raise
-            except (ChunkMemoError, OSError) as error:
-                refused.append((file.relative_to(path).as_posix(), str(error)))
+        for stores in _stores(path, name):
+            for file in stores[0].folder.chunk_files():
+                read += 1
+                try:
+                    with files.Syncer() as syncer:
+                        signed += any(store.sign_anew(file, syncer) for store in stores)
+                except FileNotFoundError:
+                    continue
+                except KeyFileError:
+                    raise
+                except (ChunkMemoError, OSError) as error:
+                    refused.append((file.relative_to(path).as_posix(), str(error)))
     return Resigned(os.fspath(root), read, signed, tuple(refused))
 
 
-def _stores(root: Path, cache_id: str) -> list[ChunkStore]:
-    """Return the chunks of each generation of a cache; none where it is no cache that can be read."""
+def _stores(root: Path, cache_id: str) -> list[list[ChunkStore]]:
+    """Return the chunks of each room of a cache by generation; none where it is no cache that can be read."""
     try:
         metadata = catalog.described(root, cache_id)
     except OSError:
@@ -201,4 +201,5 @@ def _stores(root: Path, cache_id: str) -> list[ChunkStore]:
     folder = Folder(root / cache_id, metadata["version"])
     folder.refresh()
     store = ChunkStore(folder, cache_id, Naming({}), allow_pickle=True, title=title)
-    return [store.of_generation(number) for number in range(folder.records.generation + 1)]
+    numbers = range(folder.records.generation + 1)
+    return [[room.of_generation(number) for number in numbers] for room in store.rooms()]

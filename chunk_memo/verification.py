@@ -19,7 +19,7 @@ from typing import Any
 from chunk_memo import catalog
 from chunk_memo.chunks import ChunkRef, ChunkStore, Naming
 from chunk_memo.disk import chunkfile, files
-from chunk_memo.disk.layouts import Folder, Layout, parsed_layout
+from chunk_memo.disk.layouts import ROOMS, Folder, Layout, in_room, is_cache, parsed_layout
 from chunk_memo.disk.sealing import DAMAGE, check_record
 from chunk_memo.errors import ChunkFormatError, DamageWarning, FormatVersionError, MetadataError, RootError
 from chunk_memo.grid import Bins
@@ -30,7 +30,8 @@ __all__ = ["Finding", "Verification", "checked_root", "verify"]
 DAMAGED, MISPLACED, UNREADABLE = "damaged", "misplaced", "unreadable"
 _WRONG = frozenset({DAMAGED, MISPLACED, UNREADABLE})
 _YOUNG = 60.0  # seconds for which a file without its head counts as being written, as for those who read
-_RECORDS = ("superseded/", "adopted/")
+_RECORDS = ("failures", "superseded", "adopted")  # a room inside a cache has only the first
+_REPLACED = ("superseded/", "adopted/")
 _PASSING = frozenset({"runs", "leases"})  # signs of what goes on now, which are nobody's results
 
 
@@ -170,12 +171,12 @@ def verify(
         elif name.startswith(catalog.FORGOTTEN):
             findings.append(Finding(name, "unfinished", "a cache that was being deleted; gc removes the rest"))
         else:
-            cache = _Cache(path, name, subset, tally)
-            cache.check()
-            if repair:
-                cache.repair()
-            caches += cache.is_cache
-            findings += cache.findings
+            caches += is_cache(path / name)
+            for room in _Room(path, name, subset, tally).with_inner():
+                room.check()
+                if repair:
+                    room.repair()
+                findings += room.findings
     found = tuple(sorted(findings, key=lambda finding: (finding.kind not in _WRONG, finding.path)))
     return Verification(os.fspath(root), caches, tally.files, tally.passed_over, tally.nbytes, found)
 
@@ -219,38 +220,55 @@ class _File:
 
 
 @dataclass(slots=True)
-class _Cache:
-    """One folder in a root, while it is checked."""
+class _Room:
+    """One folder in a root, or a room inside a cache's, while it is checked."""
 
     root: Path
     cache_id: str
+    """The cache, as its chunks name it: with the room's name behind it."""
     subset: tuple[int, int]
     tally: _Tally
-    is_cache: bool = False
+    outer: _Room | None = None
+    """The cache's own folder, for a room inside it."""
     findings: list[Finding] = field(default_factory=list)
     metadata: dict[str, Any] | None = None
     layouts: list[Layout] = field(default_factory=list)
     good: list[_File] = field(default_factory=list)
     seen: dict[str, files.FileId] = field(default_factory=dict)
+    moved: dict[str, Path] = field(default_factory=dict)
     stores: dict[tuple[str, int], ChunkStore] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
         return self.root / self.cache_id
 
+    @property
+    def cache(self) -> _Room:
+        """The cache's own folder."""
+        return self if self.outer is None else self.outer
+
+    def with_inner(self) -> Iterator[_Room]:
+        """Iterate over this folder, and then, when it was checked, over the rooms inside."""
+        yield self
+        for room in ROOMS if is_cache(self.path) else ():
+            if room and files.is_folder(self.path / room):
+                name = f"{self.cache_id}/{room}"
+                yield _Room(self.root, name, self.subset, self.tally, self, metadata=self.metadata)
+
     # --- checking ------------------------------------------------------------------------------------------
 
     def check(self) -> None:
         """Look at every file; change nothing."""
-        inside = [name for name in ("metadata.json", "chunks", "layouts") if files.is_there(self.path / name)]
-        self.is_cache = bool(inside)
-        if not inside:
+        if not is_cache(self.cache.path):
             self.findings.append(_stray(self.cache_id))
             return
         for folder, _, names in files.walk(self.path):
             place = os.path.relpath(folder, self.path)
+            place = "" if place == os.curdir else place.replace(os.sep, "/")
+            if self.outer is None and in_room(place)[0]:
+                continue  # has its own turn
             for name in names:
-                self._check_file("" if place == os.curdir else place.replace(os.sep, "/"), name)
+                self._check_file(place, name)
         self._check_names()
 
     def _find(self, path: str, kind: str, what: str) -> None:
@@ -258,19 +276,21 @@ class _Cache:
 
     def _check_file(self, place: str, name: str) -> None:
         path = f"{place}/{name}" if place else name
-        room = place.partition("/")[0]
+        kind = place.partition("/")[0]
         if name.startswith(files.TEMPORARY_PREFIX):
             self.findings.append(_stray(f"{self.cache_id}/{path}"))
-        elif room == "quarantine":
+        elif kind == "quarantine":
             self._find(path, "quarantined", "was damaged, and is not used; gc --quarantine removes it")
-        elif room in _PASSING:
+        elif kind in _PASSING:
             return
-        elif room == "chunks" and name.endswith(".h5"):
+        elif kind == "chunks" and name.endswith(".h5"):
             self._check_chunk(path)
-        elif path == "metadata.json":
+        elif path == "metadata.json" and self.outer is None:
             self._checked(path, self._check_metadata)
-        elif room in ("layouts", "adopted", "superseded", "failures") and name.endswith(".json"):
-            self._checked(path, self._check_layout if room == "layouts" else check_record)
+        elif kind == "layouts" and name.endswith(".json"):
+            self._checked(path, self._check_layout)
+        elif kind in (_RECORDS if self.outer is None else _RECORDS[:1]) and name.endswith(".json"):
+            self._checked(path, check_record)
         else:
             self.findings.append(_stray(f"{self.cache_id}/{path}"))
 
@@ -369,17 +389,20 @@ class _Cache:
     def _heads(self, version: str) -> Iterator[bytes]:
         """Iterate over what the identities of this cache's chunks begin with, one for each generation."""
         yield self._store(version, 0).prefix
-        for name in files.list_folder(self.path / "superseded"):
+        for name in files.list_folder(self.cache.path / "superseded"):
             number = name.partition("-")[0]
             if number.isdecimal():
                 yield self._store(version, int(number)).prefix
 
     def _store(self, version: str, generation: int) -> ChunkStore:
         if (version, generation) not in self.stores:
-            store = ChunkStore(
-                Folder(self.path, version), self.cache_id, Naming({}), allow_pickle=True, title=self._title()
-            )
-            store = store.of_generation(generation) if generation else store
+            if generation:
+                store = self._store(version, 0).of_generation(generation)
+            elif self.outer is not None:
+                store = self.outer._store(version, 0).inside(self.path.name)
+            else:
+                folder = Folder(self.path, version)
+                store = ChunkStore(folder, self.cache_id, Naming({}), allow_pickle=True, title=self._title())
             self.stores[version, generation] = store
         return self.stores[version, generation]
 
@@ -417,6 +440,8 @@ class _Cache:
     def repair(self) -> None:
         """Do something about each finding for which something can be done."""
         self.findings = [self._set_aside(finding) for finding in self.findings]
+        for path, moved in self.moved.items():
+            self._put_right(path, moved)  # what it stood in the way of, where two were swapped
         if any(finding.kind in (*_WRONG, "unnamed") for finding in self.findings):
             adopted = self._adopt()
             self.findings = [self._told_of_adoption(finding, adopted) for finding in self.findings]
@@ -425,35 +450,37 @@ class _Cache:
     def _set_aside(self, finding: Finding) -> Finding:
         """Move a damaged file to ``quarantine/``; records go with their readers, who replace them first."""
         path = finding.path.removeprefix(f"{self.cache_id}/")
-        if finding.kind not in (DAMAGED, MISPLACED) or path.startswith(_RECORDS):
+        if finding.kind not in (DAMAGED, MISPLACED) or path.startswith(_REPLACED):
             return finding
         if finding.kind == MISPLACED:
             if path == "metadata.json" or self._is_foreign():
                 return finding
-            self._put_right(path)
+            self._put_right(path, self.path / path)
         seen = self.seen.get(path)
         if seen is None:
             return finding
         is_good = self._is_good if finding.kind == DAMAGED and path.endswith(".h5") else lambda _: False
         moved = files.quarantine(self.path / path, self.path / "quarantine", seen, is_good)
         fate = "" if moved is None else f"moved to '{os.path.relpath(moved, self.root)}'"
+        if moved is not None and finding.kind == MISPLACED:
+            self.moved[path] = moved
         if fate and path == "metadata.json":
             fate += "; the next call of the function, or ChunkCache with its axis_values, writes it anew"
         return replace(finding, fate=fate)
 
     def _is_foreign(self) -> bool:
         """Whether the folder as a whole has another cache's name: its files are right where they are."""
-        return self.metadata is not None and self.metadata["cache_id"] != self.cache_id
+        return self.metadata is not None and self.metadata["cache_id"] != self.cache.cache_id
 
-    def _put_right(self, path: str) -> None:
-        """Give an intact file under the wrong name the right one, if its chunk is not there."""
+    def _put_right(self, path: str, now: Path) -> None:
+        """Give an intact file that lay under a wrong name, wherever it is now, the right one, if that is free."""
         file = next((file for file in self.good if file.path == path), None)
         if file is None or file.ref is None or file.is_part:
             return
         store = self._store(file.version, file.generation)
         if not any(files.is_there(target) for target in store.paths(file.ref)):
             with files.Syncer() as syncer:
-                files.commit(store.paths(file.ref)[0], [files.read_whole(self.path / path)], syncer)
+                files.commit(store.paths(file.ref)[0], [files.read_whole(now)], syncer)
 
     @staticmethod
     def _is_good(moved: Path) -> bool:
@@ -471,6 +498,7 @@ class _Cache:
             store = self._store(version, 0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DamageWarning)
+                self.cache._store(version, 0).folder.refresh()
                 store.folder.refresh()
             layout = store.orphans()
             if layout is not None:
@@ -483,7 +511,7 @@ class _Cache:
         path = finding.path.removeprefix(f"{self.cache_id}/")
         if finding.kind == "unnamed" and adopted:
             return replace(finding, fate="adopted: a layout names its bins now")
-        if finding.is_wrong and path.startswith(_RECORDS):
+        if finding.is_wrong and path.startswith(_REPLACED):
             seen = files.look_at(self.path / path)
             if seen is None or seen.file_id != self.seen.get(path):
                 is_replaced = path.startswith("superseded/")

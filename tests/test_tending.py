@@ -120,6 +120,8 @@ class TestVerify:
         first.write_bytes(data[1])
         second.write_bytes(data[0])
         assert [("misplaced", False)] * 2 == kinds(tmp_path)
+        assert [("misplaced", True)] * 2 == kinds(tmp_path, repair=True)
+        assert 0 == sweep(tmp_path)
 
     def test_the_file_of_another_cache(self, tmp_path: Path) -> None:
         """It is set aside, whatever it is called."""

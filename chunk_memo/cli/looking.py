@@ -13,6 +13,7 @@ import click
 from chunk_memo import survey
 from chunk_memo.cli import common
 from chunk_memo.disk import files
+from chunk_memo.disk.layouts import POINTS
 from chunk_memo.display.history import size_text, table_lines
 from chunk_memo.display.meter import duration_text
 
@@ -79,7 +80,7 @@ class Place(NamedTuple):
 
 
 PLACES = [
-    Place("cache", ("metadata.json", "chunks"), "chunk_memo.cli.looking:describe_cache"),
+    Place("cache", ("metadata.json", "chunks", f"{POINTS}/chunks"), "chunk_memo.cli.looking:describe_cache"),
     Place("dataset", ("_log",), "chunk_memo.cli.datasets:describe_dataset"),
     Place("datasets", ("seeds", "events"), "chunk_memo.cli.datasets:describe_datasets"),
     Place("root", (), "chunk_memo.cli.looking:describe_root"),
@@ -151,6 +152,8 @@ def _cache_lines(found: survey.CacheDetails) -> Iterator[str]:
         yield from _pair("axes" if not number else "", f"{axis.name}: {axis.count} values, {values}{to_chunk}")
     yield from _pair("points", f"{found.points:,} stored of {found.total_points:,} in {found.chunks:,} chunks")
     parts = f", {summary.part_files} with parts" if summary.part_files else ""
+    besides = f"{found.scattered_points:,} points that form no grid in {summary.scattered_files} files"
+    yield from _pair("besides", besides if summary.scattered_files else "")
     yield from _pair("files", f"{summary.chunk_files} complete{parts}, {found.layouts} layouts")
     yield from _pair("size", size_text(summary.nbytes))
     yield from _pair("changed", _ago(summary.changed_at))

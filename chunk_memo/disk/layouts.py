@@ -8,7 +8,13 @@
       adopted/…  superseded/…                       see :mod:`chunk_memo.disk.records`
       chunks/[<hh>/]<chunk_hash>.h5                 a complete chunk
       chunks/[<hh>/]<chunk_hash>.parts/<digest>.h5  some points of a chunk
+      failures/…                                    points whose function raised
       quarantine/…                                  damaged files, moved aside
+      points/layouts/… chunks/… failures/… quarantine/…  the same for points that form no grid
+
+The folder itself and ``points/`` are the cache's *rooms*: each has chunk files, and the bins that name them, of
+its own, and whoever goes through what a cache holds goes through all of its rooms (:data:`ROOMS`). Who the cache
+is, and which of its results count, is said once, outside of them.
 
 A layout is immutable and named by the digest of its content, ``created_at`` left out, so processes that make
 the same bins write the same file. A cache of one chunk shall cost four inodes and no more, so its layout
@@ -44,7 +50,24 @@ from chunk_memo.grid import Bins, Grid, IntArray
 from chunk_memo.identity import from_jsonable, to_jsonable
 from chunk_memo.keys import keys_of_values
 
-__all__ = ["MOST_LAYOUTS", "SHARD_ABOVE", "Folder", "Groups", "Layout", "parsed_layout"]
+__all__ = [
+    "MOST_LAYOUTS",
+    "POINTS",
+    "ROOMS",
+    "SHARD_ABOVE",
+    "Folder",
+    "Groups",
+    "Layout",
+    "in_room",
+    "is_cache",
+    "parsed_layout",
+]
+
+POINTS = "points"
+"""The folder inside a cache's that holds points that form no grid."""
+
+ROOMS = ("", POINTS)
+"""The folders of a cache that hold chunk files, relative to its own."""
 
 MOST_LAYOUTS = 64
 """Above this number of layouts a writer commits their union and removes those it holds."""
@@ -358,8 +381,49 @@ def parsed_layout(data: bytes, subject: str) -> tuple[str, Layout]:
     )
 
 
+def in_room(path: str) -> tuple[str, str]:
+    """Return the room of a cache that something lies in, and where it lies there.
+
+    Parameters
+    ----------
+    path : str
+        A path relative to the cache's folder, with ``/`` between names.
+
+    Returns
+    -------
+    room : str
+        One of :data:`ROOMS`.
+    inside : str
+        The path relative to the room.
+
+    Examples
+    --------
+    >>> in_room("points/chunks/00.h5"), in_room("chunks/00.h5")
+    (('points', 'chunks/00.h5'), ('', 'chunks/00.h5'))
+    """
+    first, _, inside = path.partition("/")
+    return (first, inside) if first in ROOMS else ("", path)
+
+
+def is_cache(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder is that of a cache, even of one that has lost its ``metadata.json``.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+
+    Returns
+    -------
+    bool
+        Whether something of a cache lies in it.
+    """
+    names = ("metadata.json", *(f"{room}/{inner}".lstrip("/") for room in ROOMS for inner in ("chunks", "layouts")))
+    return any(files.is_there(f"{os.fspath(path)}/{name}") for name in names)
+
+
 class Folder:
-    """The folder of one cache: its metadata, its layouts, the names of its files.
+    """The folder of one cache, or of one of its rooms: its metadata, its layouts, the names of its files.
 
     Parameters
     ----------
@@ -369,14 +433,19 @@ class Folder:
         Only layouts of this version count.
     read_only : bool, default False
         Whether nothing is written, moved or removed.
+    outer : Folder, optional
+        For a room inside a cache's folder that folder, whose records hold for it, too.
     """
 
-    def __init__(self, path: Path, version: str, *, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, version: str, *, read_only: bool = False, outer: Folder | None = None
+    ) -> None:
         self.path = path
         self.version = version
         self.read_only = read_only
         self.bins = Bins()
-        self.records = Records(path, read_only=read_only)
+        self.records = Records(path, read_only=read_only) if outer is None else outer.records
+        self._is_inner = outer is not None
         self.layouts: dict[str, Layout] = {}
         self.rebuild: Callable[[], Layout | None] | None = None
         self._passed_over: set[str] = set()
@@ -402,7 +471,8 @@ class Folder:
         lost: dict[str, str] = {}
         for _ in range(_TRIES):
             names = [*self._documents()]
-            again = self.records.read([name for name in names if name.startswith(FOLDERS)], self.version)
+            records = [name for name in names if name.startswith(FOLDERS)]
+            again = not self._is_inner and self.records.read(records, self.version)
             fresh, wrong, vanished = self._read_new(names)
             again |= vanished
             for digest, layout in sorted(fresh, key=lambda item: (item[1].created_at, item[0])):
@@ -457,11 +527,26 @@ class Folder:
             return []
         return [found] if found[1].version == self.version else []
 
+    def inside(self, room: str) -> Folder:
+        """Return a room of this cache.
+
+        Parameters
+        ----------
+        room : str
+            One of :data:`ROOMS`, not this folder's own.
+
+        Returns
+        -------
+        Folder
+            It, with nothing read yet but the records, which are the cache's.
+        """
+        return Folder(self.path / room, self.version, read_only=self.read_only, outer=self)
+
     def _documents(self) -> Iterator[str]:
         for name in files.list_folder(self.path):
-            if name == "metadata.json":
+            if name == "metadata.json" and not self._is_inner:
                 yield name
-            elif name == "layouts" or name in FOLDERS:
+            elif name == "layouts" or (name in FOLDERS and not self._is_inner):
                 inner = files.list_folder(self.path / name)
                 yield from (f"{name}/{document}" for document in inner if document.endswith(".json"))
 

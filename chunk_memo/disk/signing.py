@@ -403,7 +403,9 @@ def _refuse_inside(path: Path, root: str | os.PathLike[str] | None) -> None:
     if root is not None and real.is_relative_to(os.path.realpath(root)):
         raise _unusable(path, f"it lies inside the root '{os.fspath(root)}'", way_out)
     for folder in (real, *real.parents):
-        if files.is_there(folder / "chunks") and files.is_there(folder / "metadata.json"):
+        if files.is_there(folder / "metadata.json") and any(
+            files.is_there(folder / name) for name in ("chunks", "points")
+        ):
             raise _unusable(path, f"it lies inside the cache '{folder}'", way_out)
 
 

@@ -618,7 +618,7 @@ def html_of_cache(cache: ChunkCache) -> str:
     plan = cache.plan()
     function = cache.metadata.get("function")
     name = cache.name or (str(function.get("name")) if isinstance(function, Mapping) else "")
-    scattered = sum(int(nearby.bins.starts[-1]) for nearby in cache.nearby() if nearby.layer.own)
+    scattered = len(next(iter(cache.scattered_points(besides=True).values()), ()))
     rows = [
         *params_facts(cache.params),
         *axes_facts(cache.axis_values),

@@ -16,6 +16,7 @@ from typing import Any
 
 from chunk_memo import catalog
 from chunk_memo.disk import files
+from chunk_memo.disk.layouts import ROOMS
 from chunk_memo.display.heartbeat import Beat, beats
 from chunk_memo.display.history import table_lines
 from chunk_memo.display.meter import clock_text, duration_text, rate_text
@@ -85,7 +86,7 @@ def look(root: Path) -> RootStatus:
     RootStatus
         What is going on there.
     """
-    changed = [(files.modified_at(root / name / "chunks") or 0, name) for name in _caches(root)]
+    changed = [(_changed(root / name), name) for name in _caches(root)]
     latest = heapq.nlargest(_MOST_CACHES, changed)
     lines = [_cache_line(root, name, when / 1e9) for when, name in latest]
     return RootStatus(os.fspath(root), tuple(beats(root)), tuple(lines), len(changed))
@@ -100,12 +101,20 @@ def _caches(root: Path) -> list[str]:
 def _cache_line(root: Path, cache_id: str, changed_at: float) -> CacheLine:
     known = catalog.function_of(root, cache_id)
     name = str(known[0].get("name", "")) if known is not None else ""
-    return CacheLine(cache_id, name, _count(os.fspath(root / cache_id / "chunks")), changed_at)
+    return CacheLine(cache_id, name, _count(_chunk_folders(root / cache_id)), changed_at)
 
 
-def _count(folder: str) -> int:
-    """Count the chunk files in a folder and those below it."""
-    count, folders = 0, [folder]
+def _chunk_folders(path: Path) -> list[str]:
+    return [os.fspath(path / room / "chunks") for room in ROOMS]
+
+
+def _changed(path: Path) -> int:
+    return max(files.modified_at(folder) or 0 for folder in _chunk_folders(path))
+
+
+def _count(folders: list[str]) -> int:
+    """Count the chunk files in some folders and those below them."""
+    count = 0
     while folders and count < _MOST_FILES:
         inner = folders.pop()
         for name in files.list_folder(inner):

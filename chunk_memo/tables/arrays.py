@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from chunk_memo.disk.layouts import ROOMS
 from chunk_memo.errors import CacheNotFoundError, OutputError, SpecError
 from chunk_memo.results import STATUS, STORED, SweepResult, filled, forms_of, spread, variables_of
 from chunk_memo.tables.needs import needed
@@ -429,6 +430,7 @@ class ChunkMemoBackend(BackendEntrypoint):
         """
         try:
             path = Path(filename_or_obj)
-            return path.is_dir() and (path / "metadata.json").is_file() and (path / "chunks").is_dir()
+            rooms = (path / room / "chunks" for room in ROOMS)
+            return (path / "metadata.json").is_file() and any(each.is_dir() for each in rooms)
         except (TypeError, ValueError, OSError):
             return False
