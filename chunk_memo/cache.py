@@ -52,7 +52,7 @@ from chunk_memo.plan import Plan
 from chunk_memo.planning import make_plan, which_stored
 from chunk_memo.points import PointReader
 from chunk_memo.reading import Reader, Reading, read_layers
-from chunk_memo.scattered import Nearby, Scattered
+from chunk_memo.scattered import Group, Nearby, Scattered
 from chunk_memo.selection import Cell, Cells, Selection, new_values, select
 from chunk_memo.status import CacheStatus
 from chunk_memo.tasks import Missing, Task, tasks_for
@@ -481,6 +481,40 @@ class ChunkCache:
         self._bins()
         return self._state.scattered.of(self._state.layers.all, self.axis_order)
 
+    def scattered_groups(self, *, besides: bool = False) -> list[Group]:
+        """Return the points stored that form no grid, by the files that hold them; of a slice those it covers.
+
+        Parameters
+        ----------
+        besides : bool, default False
+            Whether to leave out those that the declared grid has, too.
+
+        Returns
+        -------
+        list of Group
+            Each point is in one of them.
+        """
+        order, view = self.axis_order, self._view
+        seen: set[tuple[bytes, ...]] = set()
+        declared = [frozenset(self.grid.axis(name).keys) for name in order]
+        covered = None if view is None else [frozenset(view.keys[view.order.index(name)]) for name in order]
+        groups = []
+        for points_of in self.nearby():
+            flats, values = points_of.stored()
+            keys = list(zip(*(canonical_many(values[name]) for name in order), strict=True))
+            kept = []
+            for number, key in enumerate(keys):
+                wanted = covered is None or _is_within(key, covered)
+                if wanted and key not in seen and not (besides and _is_within(key, declared)):
+                    seen.add(key)
+                    kept.append(number)
+            bins = points_of.bins.numbers_of(flats[kept]) if kept else flats[:0]
+            for ranks in np.split(np.asarray(kept, np.intp), np.flatnonzero(np.diff(bins)) + 1) if kept else ():
+                chosen = ranks.tolist()
+                own = {name: [values[name][n] for n in chosen] for name in order}
+                groups.append(Group(points_of, flats[ranks], own, tuple(keys[n] for n in chosen)))
+        return groups
+
     def scattered_points(self, *, besides: bool = False) -> dict[str, list[Any]]:
         """Return the points stored that form no grid; of a slice those that it covers.
 
@@ -494,25 +528,8 @@ class ChunkCache:
         dict of str to list
             Axis name, in axis order, to the value at each point; each point is there once.
         """
-        view = self._view
-        found: dict[str, list[Any]] = {name: [] for name in self.axis_order}
-        seen: set[tuple[bytes, ...]] = set()
-        declared = [frozenset(self.grid.axis(name).keys) for name in self.axis_order]
-        covered = None if view is None else dict(zip(view.order, map(frozenset, view.keys), strict=True))
-        for points_of in self.nearby():
-            _, values = points_of.stored()
-            keys = [canonical_many(values[name]) for name in self.axis_order]
-            for number, key in enumerate(zip(*keys, strict=True)):
-                within = covered is None or all(
-                    each in covered[name] for name, each in zip(self.axis_order, key, strict=True)
-                )
-                in_grid = besides and all(each in known for each, known in zip(key, declared, strict=True))
-                if key in seen or not within or in_grid:
-                    continue
-                seen.add(key)
-                for name in self.axis_order:
-                    found[name].append(values[name][number])
-        return found
+        groups = self.scattered_groups(besides=besides)
+        return {name: [value for group in groups for value in group.values[name]] for name in self.axis_order}
 
     def refresh(self) -> None:
         """Take in what other processes have done: new bins, adopted caches, results that count no more."""
@@ -1995,6 +2012,11 @@ class ChunkCache:
 
 
 # --- helpers -----------------------------------------------------------------------------------------------
+
+
+def _is_within(key: Sequence[bytes], axes: Sequence[frozenset[bytes]]) -> bool:
+    """Tell whether the values of a point are among those of each axis."""
+    return all(each in known for each, known in zip(key, axes, strict=True))
 
 
 class _Storing:

@@ -28,9 +28,7 @@ from chunk_memo.scattered import CASE, keys_by_axis
 __all__ = ["clean", "counts_any", "superseded", "weed"]
 
 
-def clean(
-    layers: Layers, order: Sequence[str], *, grace: float, dry_run: bool, quarantine: bool
-) -> GcReport:
+def clean(layers: Layers, order: Sequence[str], *, grace: float, dry_run: bool, quarantine: bool) -> GcReport:
     """Delete files that no request can ever need.
 
     Parameters

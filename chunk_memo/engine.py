@@ -661,7 +661,9 @@ class _Run:
             diagnostics.stream_flushes += 1
             diagnostics.max_stream_items = max(diagnostics.max_stream_items, count)
             if receipt.unstored is not None:
-                raise self.engine.store_error() from receipt.unstored
+                raised = self.engine.store_error()
+                raised.output = receipt.output
+                raise raised from receipt.unstored
         elif receipt.block is not None:
             self.collector.add_shares(shares, receipt.block)
         else:

@@ -220,7 +220,8 @@ class StoreError(ChunkMemoError, OSError):
     Attributes
     ----------
     output : object
-        What the call would have returned, stored or not; None for streams.
+        What the call would have returned, stored or not. A stream keeps nothing and ends with the first chunk
+        that cannot be stored: there it is what the function returned for that chunk's points.
     diagnostics : Diagnostics or None
         The diagnostics of the call.
     """

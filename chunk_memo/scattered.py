@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,7 @@ from chunk_memo.regions import Sink
 __all__ = [
     "CASE",
     "POINTS_PER_FILE",
+    "Group",
     "Nearby",
     "Scattered",
     "as_recorded",
@@ -395,6 +396,37 @@ class Nearby:
             _hand_out(home, [along[rows] for along in own], whole.taken(rows), collector)
             wanted[tuple(along[rows] for along in own)] = False
         return nbytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Some points that lie together in one file, or in parts of it."""
+
+    nearby: Nearby
+    """The points of their layer."""
+    flats: IntArray
+    """Their positions in its bins."""
+    values: Mapping[str, list[Any]]
+    """Axis name to the value at each."""
+    keys: tuple[tuple[bytes, ...], ...]
+    """For each point the canonical bytes of its values, axes in the order of the mapping."""
+
+    def __len__(self) -> int:
+        """Return the number of points."""
+        return len(self.flats)
+
+    def read(self) -> Iterator[tuple[Block, IntArray]]:
+        """Read their outputs.
+
+        Yields
+        ------
+        block : Block
+            Outputs of some of them.
+        ranks : ndarray of intp
+            Which of them these are.
+        """
+        for block, ranks, _ in self.nearby.read(self.flats):
+            yield block, ranks
 
 
 def _places(lookup: Mapping[bytes, int], keys: Sequence[bytes]) -> IntArray:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -375,7 +371,9 @@ class TestLooking:
         with pytest.warns(FailureWarning):
             cache = function.cases([(None, "v")], on_error="record").cache
         assert [1, 1, 1, 2] == cache.cases().status.tolist()
-        assert [0.5, 0.5] == cache.with_axis_values({"x": [0.5], "y": ["u", "v"]}).slice(x=0.5).cases().coords["x"]
+        assert [0.5, 0.5] == cache.with_axis_values({"x": [0.5], "y": ["u", "v"]}).slice(x=0.5).cases().coords[
+            "x"
+        ]
         assert 3 == cache.count_points()
         function(x=0.0)
         assert 4 == cache.count_points()
@@ -419,53 +417,56 @@ def test_the_form_of_outputs_is_known_from_points(tmp_path: Path) -> None:
     assert {"point"} == {block.kind for block in cache.sample_blocks()}
 
 
-def test_a_write_that_is_killed(tmp_path: Path) -> None:
-    """Killed at any system call of a commit, a run over points loses no file that stands, and leaves none that is bad."""
-    script = textwrap.dedent(
-        """
-        import os, signal, sys
-        from chunk_memo import ChunkMemo
-        from chunk_memo.disk import files
+class TestTables:
+    """Exports and SQL have a row for each stored point, of a grid or not, and each once."""
 
-        memo = ChunkMemo(sys.argv[1], axis_values={"x": [0.0]}, verbose=0)
+    @staticmethod
+    def rows(folder: Path) -> list[tuple[Any, ...]]:
+        """Return what a dataset holds."""
+        import pyarrow.dataset as pads
 
-        @memo.cache(version="1", name="f", vectorize=True)
-        def square(x):
-            return x * x
+        table = pads.dataset(folder, format="parquet", partitioning="hive", exclude_invalid_files=True).to_table()
+        return sorted(zip(*(table.column(name).to_pylist() for name in ("x", "y", "value")), strict=True))
 
-        left, call = int(sys.argv[2]), os.link
+    @staticmethod
+    def expected(*points: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of points."""
+        return sorted((x, y, product(x, y)) for x, y in points)
 
-        def link(*arguments, **options):
-            global left
-            left -= 1
-            if left == 0 and sys.argv[3] == "before":
-                os.kill(os.getpid(), signal.SIGKILL)
-            call(*arguments, **options)
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def test_an_export_grows(self, tmp_path: Path) -> None:
+        """A cache that has only points is exported; more points, and a grid over some of them, follow."""
+        function, folder = decorated(tmp_path / "root"), tmp_path / "table"
+        points: list[Any] = [*OUTSIDE, (0.0, "u")]
+        cache = function.cases(points[:20]).cache
+        assert (2, 20) == ((first := cache.to_parquet(folder)).chunks, first.rows)
+        assert self.expected(*points[:20]) == self.rows(folder)
+        function.cases(points)
+        assert 21 == cache.to_parquet(folder).rows
+        assert 0 == cache.to_parquet(folder).rows
+        assert self.expected(*points) == self.rows(folder)
+        function()  # the grid, one of whose points is there
+        cache.to_parquet(folder)
+        grid = [(x, y) for x in (0.0, 1.0) for y in ("u", "v")]
+        assert self.expected(*OUTSIDE, *grid) == self.rows(folder)
+        function.invalidate(x=OUTSIDE[0][0])
+        cache.to_parquet(folder)
+        assert self.expected(*OUTSIDE[1:], *grid) == self.rows(folder)
 
-        os.link = link
-        square.cases([number / 8 for number in range(64)])
-        """
-    )
-    killed = 0
-    for number in range(1, 12):
-        for moment in ("before", "after"):
-            root = tmp_path / f"{number}{moment}"
-            done = subprocess.run([sys.executable, "-c", script, str(root), str(number), moment], check=False)
-            killed += done.returncode == -signal.SIGKILL
-            if not root.exists():
-                continue
-            assert {"unfinished", "stray"} >= {kind for kind, _ in kinds(root)}
-            before = sum(entry.points for entry in chunk_memo.open(root).entries)
-            memo = ChunkMemo(root, axis_values={"x": [0.0]}, verbose=0)
-            function = memo.cache(version="1", name="f", vectorize=True)(lambda x: x * x)
-            result = function.cases([number / 8 for number in range(64)])
-            assert 64 - before == executed(result)
-            assert [(number / 8) ** 2 for number in range(64)] == result.to_numpy().tolist()
-            collect(root, grace=-10)
-            assert [] == kinds(root)
-    assert killed >= 8, "the fault did not fire"
+    def test_memo_and_sql(self, tmp_path: Path) -> None:
+        """``memo.to_parquet`` and SQL over the root have them, too; values of other types are united."""
+        root, folder = tmp_path / "root", tmp_path / "table"
+        memo = ChunkMemo(root, axis_values={"x": [0, 1], "y": ["u"]}, verbose=0)
+        function = memo.cache(version="1", name="f", vectorize=True)(product)
+        function()
+        function.cases(OUTSIDE)
+        memo.to_parquet(folder)
+        assert self.expected((0.0, "u"), (1.0, "u"), *OUTSIDE) == self.rows(folder)
+        from chunk_memo.tables.duckdb import connect
+
+        connection = connect(root)
+        assert [(len(OUTSIDE) + 2,)] == connection.execute("SELECT count(*) FROM f").fetchall()
+        found = connection.execute("SELECT x, value FROM f WHERE x > 14.7 ORDER BY x").fetchall()
+        assert [(x, product(x, y)) for x, y in OUTSIDE if x > 14.7] == found
 
 
 def test_damage_met_by_a_reader(tmp_path: Path) -> None:

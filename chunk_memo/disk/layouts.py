@@ -418,7 +418,10 @@ def is_cache(path: str | os.PathLike[str]) -> bool:
     bool
         Whether something of a cache lies in it.
     """
-    names = ("metadata.json", *(f"{room}/{inner}".lstrip("/") for room in ROOMS for inner in ("chunks", "layouts")))
+    names = (
+        "metadata.json",
+        *(f"{room}/{inner}".lstrip("/") for room in ROOMS for inner in ("chunks", "layouts")),
+    )
     return any(files.is_there(f"{os.fspath(path)}/{name}") for name in names)
 
 
@@ -437,9 +440,7 @@ class Folder:
         For a room inside a cache's folder that folder, whose records hold for it, too.
     """
 
-    def __init__(
-        self, path: Path, version: str, *, read_only: bool = False, outer: Folder | None = None
-    ) -> None:
+    def __init__(self, path: Path, version: str, *, read_only: bool = False, outer: Folder | None = None) -> None:
         self.path = path
         self.version = version
         self.read_only = read_only

@@ -210,6 +210,8 @@ class CachesDataset(pads.Dataset):  # type: ignore[misc, name-defined]  # pyarro
             for box in source.tidy.boxes():
                 if condition is None or _may_hold(source, box, condition):
                     yield source.read(box, schema)
+            for group in source.points.groups:
+                yield source.read_points(group, schema)
 
     def __reduce__(self) -> Any:
         """Return what travels: the sources."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,16 @@ import numpy as np
 
 from chunk_memo import catalog
 from chunk_memo.cache import ChunkCache
+from chunk_memo.disk.layouts import POINTS
 from chunk_memo.errors import CacheNotFoundError, TableError
 from chunk_memo.identity import canonical_bytes, digest_of_bytes
 from chunk_memo.plan import PARTIAL, STORED
+from chunk_memo.scattered import Group
 from chunk_memo.tables.arrow import cast, unite_schemas
 from chunk_memo.tables.dataset import Dataset, Update
 from chunk_memo.tables.hive import duckdb_type
 from chunk_memo.tables.needs import needed
-from chunk_memo.tables.tidy import Box, Tidy
+from chunk_memo.tables.tidy import Box, Tidy, TidyPoints
 
 if TYPE_CHECKING:
     from chunk_memo.memo import ChunkMemo
@@ -43,9 +46,9 @@ class Exported:
     """What one export did."""
 
     chunks: int = 0
-    """Number of chunks written."""
+    """Number of chunks written, and of files of points that form no grid."""
     chunks_known: int = 0
-    """Number of chunks that were there already."""
+    """Number of those that were there already."""
     rows: int = 0
     """Number of rows written."""
     files: int = 0
@@ -54,7 +57,7 @@ class Exported:
     """Number of files taken out because chunks in them have changed."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Source:
     """One cache among those of a dataset, with what tells its rows from those of others."""
 
@@ -63,10 +66,15 @@ class Source:
     labels: Mapping[str, Any]
     """Further columns that stand before its own: name to value."""
 
+    @cached_property
+    def points(self) -> TidyPoints:
+        """Those of its points that form no grid, and have no row in the table."""
+        return TidyPoints(self.tidy)
+
     @property
     def schema(self) -> Any:
         """The columns and their types."""
-        own = self.tidy.schema
+        own = unite_schemas([self.tidy.schema, self.points.schema])
         head = [(name, pa.string()) for name in self.labels if name not in own.names]
         return pa.schema([*head, *own])
 
@@ -86,10 +94,31 @@ class Source:
             The rows; a column that this cache lacks is null.
         """
         own = self.tidy.schema
-        batch = self.tidy.read(box, [name for name in schema.names if name in own.names])
+        return self._labelled(self.tidy.read(box, [name for name in schema.names if name in own.names]), schema)
+
+    def read_points(self, group: Group, schema: Any) -> Any:
+        """Read points that form no grid.
+
+        Parameters
+        ----------
+        group : Group
+            Some of them.
+        schema : pyarrow.Schema
+            The columns wanted, and their types.
+
+        Returns
+        -------
+        pyarrow.RecordBatch
+            The rows; a column that this cache lacks is null.
+        """
+        own = [each for each in schema if each.name in self.points.schema.names]
+        return self._labelled(self.points.read(group, pa.schema(own)), schema)
+
+    def _labelled(self, batch: Any, schema: Any) -> Any:
+        """Return rows with all columns wanted."""
         columns = []
         for each in schema:
-            if each.name in own.names:
+            if each.name in batch.schema.names:
                 columns.append(cast(batch.column(each.name), each.type, each.name))
             elif each.name in self.labels:
                 columns.append(pa.repeat(pa.scalar(self.labels[each.name], each.type), batch.num_rows))
@@ -124,8 +153,8 @@ class Source:
         list of str
             In grid order.
         """
-        cache, (cells, states) = self.tidy.cache, self.tidy.stored
-        parts = [[cache.provenance(), cache.cache_id.encode(), cache.version.encode()]]
+        cells, states = self.tidy.stored
+        parts = [self._identity()]
         for axis, keys in zip(cells.axes, self.tidy.selection.keys, strict=True):
             parts.append([digest_of_bytes(b"".join(sorted(keys[i] for i in group.source))) for group in axis])
         flat, held = states.reshape(-1), self.tidy.held
@@ -136,6 +165,25 @@ class Source:
             whole = b"".join([*heads, *(group[i] for group, i in zip(parts[1:], at, strict=True))])
             found[index] = f"{digest_of_bytes(whole).hex()}-{held[index]}"
         return found
+
+    def _identity(self) -> list[bytes]:
+        cache = self.tidy.cache
+        return [cache.provenance(), cache.cache_id.encode(), cache.version.encode()]
+
+    def point_keys(self) -> list[str]:
+        """Return what tells each group of points that form no grid, with its state, from all others.
+
+        Returns
+        -------
+        list of str
+            In the order of the groups.
+        """
+        head = digest_of_bytes(b"\0".join([*self._identity(), POINTS.encode()]))
+        digests = (
+            digest_of_bytes(head + b"".join(sorted(b"".join(key) for key in group.keys)))
+            for group in self.points.groups
+        )
+        return [f"{digest.hex()}-{len(group)}" for digest, group in zip(digests, self.points.groups, strict=True)]
 
 
 def export_cache(
@@ -337,7 +385,8 @@ def _bring_up_to_date(update: Update, sources: Sequence[Source], schema: Any) ->
     """Write what is new; return the number of chunks written, and of those that were there."""
     contents = update.contents
     keys = [source.keys() for source in sources]
-    current = {key for found in keys for key in found if key}
+    loose = [source.point_keys() for source in sources]
+    current = {key for found in (*keys, *loose) for key in found if key}
     types = {} if contents.schema is None else {each.name: each.type for each in contents.schema}
     if any(types.get(each.name, each.type) not in (each.type, pa.null()) for each in schema):
         types = {}  # a column has another type by now: all is written anew
@@ -352,18 +401,41 @@ def _bring_up_to_date(update: Update, sources: Sequence[Source], schema: Any) ->
     written: list[tuple[tuple[str, ...], Future[tuple[str, ...]]]] = []
     # One box is compressed and written while the next is read; two in memory are enough for that.
     with ThreadPoolExecutor(1) as pool:
-        for source, found in zip(sources, keys, strict=True):
+
+        def write(own: tuple[str, ...], batches: list[Any]) -> None:
+            rows = pa.Table.from_batches(batches, schema=schema)
+            if written:
+                written[-1][1].result()
+            written.append((own, pool.submit(update.put, rows)))
+
+        for source, found, besides in zip(sources, keys, loose, strict=True):
             wanted = np.fromiter((bool(key) and key not in kept for key in found), bool, len(found))
             for box in _boxes_of(source, wanted) if wanted.any() else ():
-                rows = pa.Table.from_batches([source.read(box, schema)])
-                if written:
-                    written[-1][1].result()
-                own = tuple(found[index] for index in _indices(source, box))
-                written.append((own, pool.submit(update.put, rows)))
+                write(tuple(found[index] for index in _indices(source, box)), [source.read(box, schema)])
+            for some in _together(source.points.groups, [key not in kept for key in besides]):
+                groups = [source.points.groups[number] for number in some]
+                own = tuple(besides[number] for number in some)
+                write(own, [source.read_points(group, schema) for group in groups])
     for own, paths in written:
         update.keep(digest_of_bytes("".join(own).encode()).hex(), own, paths.result())
     chunks = sum(len(own) for own, _ in written)
     return chunks, len(current) - chunks
+
+
+def _together(groups: Sequence[Group], wanted: Sequence[bool]) -> Iterator[list[int]]:
+    """Yield the numbers of groups of points that go into one file."""
+    some: list[int] = []
+    count = 0
+    for number, group in enumerate(groups):
+        if not wanted[number]:
+            continue
+        some.append(number)
+        count += len(group)
+        if count >= _FILE_POINTS:
+            yield some
+            some, count = [], 0
+    if some:
+        yield some
 
 
 def _indices(source: Source, box: Box) -> list[int]:

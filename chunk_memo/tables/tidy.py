@@ -26,13 +26,14 @@ from chunk_memo.grid import IntArray
 from chunk_memo.identity import canonical_many
 from chunk_memo.outputs import Block, Column, PointCoords
 from chunk_memo.plan import FAILED, MISSING, PARTIAL, STORED
+from chunk_memo.scattered import Group
 from chunk_memo.selection import AxisCell, Cells, Selection
 from chunk_memo.tables.arrow import cast, columns_of_array, columns_of_values, from_values, unite_schemas
 from chunk_memo.tables.needs import needed
 
 pa = needed("pyarrow")
 
-__all__ = ["Box", "Tidy", "tidy_batches", "tidy_reader", "tidy_schema", "tidy_table"]
+__all__ = ["Box", "Tidy", "TidyPoints", "tidy_batches", "tidy_reader", "tidy_schema", "tidy_table"]
 
 _BOX_POINTS = 1 << 17
 """About so many points are read at once."""
@@ -217,10 +218,22 @@ class Tidy:
 
     def _sampled(self) -> Iterator[Any]:
         for block in self.cache.sample_blocks():
-            columns = self._of_block(block)
+            columns = self.outputs_of(block)
             yield pa.schema([(name, column.type) for name, column in columns.items()])
 
-    def _of_block(self, block: Block) -> dict[str, Any]:
+    def outputs_of(self, block: Block) -> dict[str, Any]:
+        """Return the Arrow columns of a block.
+
+        Parameters
+        ----------
+        block : Block
+            Outputs of points, with their coordinates.
+
+        Returns
+        -------
+        dict of str to pyarrow.Array
+            Name to column, with a row for each point.
+        """
         if block.kind == "opaque":
             return self._named(columns_of_values("", block.outputs()))
         columns = {}
@@ -493,6 +506,84 @@ class Tidy:
             The rows.
         """
         return pa.Table.from_batches(self.batches(columns), schema=self._chosen(columns))
+
+
+class TidyPoints:
+    """The points of a cache that form no grid, as far as its table has no row for them.
+
+    Parameters
+    ----------
+    tidy : Tidy
+        The table.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from chunk_memo import ChunkMemo
+    >>> memo = ChunkMemo(tempfile.mkdtemp(), axis_values={"x": [0.0]}, verbose=0)
+    >>> @memo.cache(vectorize=True)
+    ... def square(x):
+    ...     return x * x
+    >>> points = TidyPoints(Tidy(square.cases([0.5, 3.0]).cache))
+    >>> points.read(points.groups[0], points.schema).to_pylist()
+    [{'x': 0.5, 'value': 0.25}, {'x': 3.0, 'value': 9.0}]
+    """
+
+    def __init__(self, tidy: Tidy) -> None:
+        self._tidy = tidy
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """The points by the files that hold them, as they were when first asked for."""
+        cache = self._tidy.cache
+        return cache.scattered_groups(besides=True) if cache.axis_order else []
+
+    @cached_property
+    def schema(self) -> Any:
+        """The columns and their types: params, axes with the types that the values of points have, outputs."""
+        if not self.groups:
+            return pa.schema([])
+        table = self._tidy.schema
+        axes = {
+            name: from_values([value for group in self.groups for value in group.values[name]]).type
+            for name in self._tidy.cache.axis_order
+        }
+        return pa.schema([(each.name, axes.get(each.name, each.type)) for each in table])
+
+    def read(self, group: Group, schema: Any) -> Any:
+        """Read the points of one group.
+
+        Parameters
+        ----------
+        group : Group
+            One of :attr:`groups`.
+        schema : pyarrow.Schema
+            The columns wanted, and their types.
+
+        Returns
+        -------
+        pyarrow.RecordBatch
+            A row for each; a column that these points lack is null.
+        """
+        params = self._tidy.params
+        pieces, count = [], 0
+        for block, ranks in group.read():
+            count += len(ranks)
+            outputs = self._tidy.outputs_of(block)
+            made = []
+            for field in schema:
+                if field.name in group.values:
+                    column = from_values([group.values[field.name][rank] for rank in ranks.tolist()])
+                elif field.name in params:
+                    column = pa.repeat(params[field.name][0], len(ranks))
+                else:
+                    column = outputs.get(field.name, pa.nulls(len(ranks), field.type))
+                made.append(cast(column, field.type, field.name))
+            pieces.append(pa.RecordBatch.from_arrays(made, schema=schema))
+        if not schema.names:
+            return _empty_rows(count)
+        table = pa.Table.from_batches(pieces, schema=schema).combine_chunks()
+        return (table.to_batches() or [pa.RecordBatch.from_pylist([], schema=schema)])[0]
 
 
 # --- outputs -----------------------------------------------------------------------------------------------

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from chunk_memo import ChunkCache, run
+from chunk_memo.blockfile import axis_values
+from chunk_memo.cases import PointList, run_cases
 from chunk_memo.disk import chunkfile
+from chunk_memo.disk.layouts import POINTS
 from chunk_memo.errors import ChunkFormatError, ChunkMemoWarning, StoreError
 from chunk_memo.verification import verify
 
@@ -70,6 +73,13 @@ class Sweep:
         np.testing.assert_array_equal(self.expected(xs, ys), output)
         return {(a, b) for a in xs for b in ys}
 
+    def cases(self, points: Collection[Point], **options: Any) -> set[Point]:
+        """Ask for points that form no grid; return them. Whoever calls for the grid afterwards reads them."""
+        cache = self.cache()
+        self.executed = []
+        run_cases(cache, self.function, PointList.of(points, cache.axis_order), options=options)
+        return set(points)
+
 
 def stored(root: Path) -> set[Point]:
     """Return the points that intact files hold."""
@@ -80,7 +90,10 @@ def stored(root: Path) -> set[Point]:
         except ChunkFormatError:
             continue
         with chunkfile.load(path) as chunk:
-            grid = [(int(x), int(y)) for x in chunk.coords("x") for y in chunk.coords("y")]
+            if path.relative_to(root).parts[1] == POINTS:
+                grid = [(int(x), int(y)) for x, y in axis_values(chunk)["case"]]
+            else:
+                grid = [(int(x), int(y)) for x in chunk.coords("x") for y in chunk.coords("y")]
             part = chunk.constant["part"]
             found.update(grid if part is None else (grid[int(point)] for point in chunk.coords(part)))
     return found

@@ -17,7 +17,7 @@ from injecting import SCENARIOS
 import chunk_memo
 
 KINDS = (faults.KILL_BEFORE, *faults.ERRORS)
-NAMED = ("commit", "fold", "quarantine", "layout")
+NAMED = ("commit", "fold", "quarantine", "layout", "points")
 """What must stand each fault at each call on every commit of this library."""
 
 
