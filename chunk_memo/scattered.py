@@ -19,8 +19,9 @@ Each layer of a cache (:mod:`chunk_memo.layers`) has such points of its own: oth
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,14 +83,14 @@ def case_keys(keys: Sequence[Sequence[bytes]]) -> list[bytes]:
     return [head + b"".join(point) for point in zip(*keys, strict=True)]
 
 
-def keys_by_axis(points: Sequence[Sequence[Any]], order: Sequence[str]) -> dict[str, list[bytes]]:
+def keys_by_axis(points: Sequence[Sequence[Any]], order: Collection[str]) -> dict[str, list[bytes]]:
     """Return the canonical bytes of the values of points along each axis.
 
     Parameters
     ----------
     points : sequence of sequence
         For each point the tuple of its values, axes sorted by name.
-    order : sequence of str
+    order : collection of str
         Names of the axes, in any order.
 
     Returns

@@ -1,4 +1,4 @@
-"""Points that form no grid are looked after as chunks are: checked, mended, counted, merged, forgotten, exported."""
+"""Points that form no grid are looked after as chunks are: checked, mended, counted, merged, exported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import chunk_memo
-from chunk_memo import ChunkCache, ChunkMemo, SweepResult
+from chunk_memo import ChunkMemo, SweepResult
 from chunk_memo.cli import main
 from chunk_memo.disk import chunkfile
 from chunk_memo.errors import DamageWarning, FailureWarning, UnknownValueError
@@ -116,7 +116,8 @@ class TestVerify:
         path, *others = point_files(tmp_path)
         with chunkfile.load(path) as chunk:
             lost = chunk.sizes["case"]
-        assert others and 0 < lost < len(OUTSIDE)
+        assert others
+        assert 0 < lost < len(OUTSIDE)
         damage(path)
         assert [("damaged", False)] == kinds(tmp_path)
         assert [("damaged", True)] == kinds(tmp_path, repair=True)
@@ -264,7 +265,7 @@ class TestGc:
         assert 1 == cache.invalidate()
         assert len(OUTSIDE) == executed(function.cases(OUTSIDE))
         assert 2 == function.invalidate(x=OUTSIDE[3][0])
-        with pytest.raises(UnknownValueError, match="x' has no value -5.0"):
+        with pytest.raises(UnknownValueError, match=r"'x' has no value -5\.0"):
             function.invalidate(x=-5.0)
         assert 1 == executed(function.cases(OUTSIDE))
 

@@ -418,11 +418,8 @@ def is_cache(path: str | os.PathLike[str]) -> bool:
     bool
         Whether something of a cache lies in it.
     """
-    names = (
-        "metadata.json",
-        *(f"{room}/{inner}".lstrip("/") for room in ROOMS for inner in ("chunks", "layouts")),
-    )
-    return any(files.is_there(f"{os.fspath(path)}/{name}") for name in names)
+    inside = (Path(path, room, name) for room in ROOMS for name in ("chunks", "layouts"))
+    return files.is_there(Path(path, "metadata.json")) or any(map(files.is_there, inside))
 
 
 class Folder:
