@@ -7,8 +7,9 @@ what is stored loads neither h5py nor joblib.
 
 from __future__ import annotations
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
+
+from chunk_memo.doors import door as _door
 
 if TYPE_CHECKING:
     from chunk_memo.cache import ChunkCache
@@ -259,24 +260,6 @@ _HOMES = {
         "Store",
     ),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
 
 if not TYPE_CHECKING:  # a checker shall go on naming what is not there
-
-    def __getattr__(name: str) -> object:
-        """Import a public name, or a module of this package, when it is first asked for."""
-        try:
-            home = _HOME_OF.get(name)
-            value = getattr(_import_module(home), name) if home else _import_module(f"{__name__}.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"{__name__}.{name}":
-                raise
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    """Return the public names, imported or not."""
-    return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = _door(__name__, _HOMES)

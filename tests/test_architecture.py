@@ -16,7 +16,7 @@ HOME = Path(__file__).parent.parent / PACKAGE
 
 # From the bottom up. What stands on one line may not import each other, save inside one folder.
 STOREYS: tuple[tuple[str, ...], ...] = (
-    ("errors",),
+    ("doors", "errors"),
     ("events", "options", "plainjson", "travel"),
     ("identity.grammar",),
     ("identity.graph", "identity.project", "identity.syntax", "identity.walk"),

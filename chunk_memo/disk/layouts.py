@@ -442,7 +442,7 @@ class Folder:
         self.version = version
         self.read_only = read_only
         self.bins = Bins()
-        self.records = Records(path, read_only=read_only) if outer is None else outer.records
+        self.records: Records = outer.records if outer is not None else Records(path, read_only=read_only)
         self._is_inner = outer is not None
         self.layouts: dict[str, Layout] = {}
         self.rebuild: Callable[[], Layout | None] | None = None

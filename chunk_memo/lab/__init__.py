@@ -5,8 +5,9 @@ A name is imported when it is first asked for, so that each tool of the lab need
 
 from __future__ import annotations
 
-from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
+
+from chunk_memo.doors import door as _door
 
 if TYPE_CHECKING:
     from chunk_memo.lab.checkpoint import (
@@ -88,7 +89,6 @@ _HOMES = {
     "chunk_memo.lab.recording": ("DataLogger",),
     "chunk_memo.lab.transfer": ("Merged",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ActionModel",
@@ -124,27 +124,5 @@ __all__ = [
     "resume_from_checkpoint",
 ]
 
-
 if not TYPE_CHECKING:  # a checker shall go on naming what is not there
-
-    def __getattr__(name: str) -> object:
-        """Import a public name when it is first asked for."""
-        home = _HOME_OF.get(name)
-        if home is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        try:
-            value = getattr(_import_module(home), name)
-        except ModuleNotFoundError as error:
-            if error.name != "sqlalchemy":
-                raise
-            raise ImportError(
-                f"chunk_memo.lab.{name} needs the package 'sqlalchemy', which is not installed; run"
-                " `pip install 'chunk-memo[lab]'`"
-            ) from error
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    """Return the public names, imported or not."""
-    return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = _door(__name__, _HOMES, {"sqlalchemy": "lab"})

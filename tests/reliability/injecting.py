@@ -108,7 +108,7 @@ def merged(sweep: Sweep) -> set[Point]:
 
 def another_root_of_points(sweep: Sweep) -> set[Point]:
     """Two roots that share some points that form no grid, each in files of its own."""
-    Sweep(sweep.root.with_name("source"), **SMALL).cases(CASES)
+    Sweep(sweep.root.with_name("source"), 4, 2).cases(CASES)
     return sweep.cases(CASES[1:]) | sweep.call([1], [0, 1])
 
 
