@@ -66,6 +66,20 @@ class Keeper(Protocol):
             None where another one makes it.
         """
 
+    def recovered(self, job: Job) -> bool:
+        """Record what a worker that was killed wrote of a run that this process has claimed.
+
+        Parameters
+        ----------
+        job : Job
+            The run.
+
+        Returns
+        -------
+        bool
+            Whether there was anything.
+        """
+
     def keep(self, record: RunRecord) -> RunRecord:
         """Insert a record.
 
@@ -173,7 +187,9 @@ class RunQueue:
             lease = None
             if record is None:
                 lease = self._keeper.claim(job)
-                record = self._keeper.stored(job) if lease is not None else None
+                if lease is not None:
+                    self._keeper.recovered(job)
+                    record = self._keeper.stored(job)
         except Exception as error:
             self._fail(number, error)
             return None
@@ -221,7 +237,7 @@ class RunQueue:
                 self._fail(number, error or RuntimeError(f"{job} came back without a record"))
 
     def lost(self, job: Job, reason: str, deaths: int, timed_out: bool) -> None:
-        """Give out a run again whose worker ended, or give it up.
+        """Give out a run again whose worker ended before its result was there, or give it up.
 
         Parameters
         ----------
@@ -234,6 +250,10 @@ class RunQueue:
         timed_out : bool
             Whether it took too long.
         """
+        record = self._keeper.stored(job) if self._keeper.recovered(job) else None
+        if record is not None:
+            self._records.update(dict.fromkeys(self._end(job), record))
+            return
         total = self._deaths[job.params_hash] = self._deaths.get(job.params_hash, 0) + deaths
         if total < _MOST_DEATHS and not timed_out and not self._errors:
             self._again.append(job)

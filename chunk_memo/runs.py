@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,7 +13,7 @@ from chunk_memo.errors import MetadataError
 from chunk_memo.identity.jsonable import from_jsonable, to_jsonable
 from chunk_memo.runparams import from_json, plain_params
 
-__all__ = ["FileMark", "IndexBackend", "RunRecord", "Runs"]
+__all__ = ["FileMark", "IndexBackend", "RunFailure", "RunFailures", "RunRecord", "Runs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +232,124 @@ class Runs(list[RunRecord]):
 
 def _shown(run: RunRecord, name: str) -> str:
     return repr(plain_params({name: run.params[name]})) if name in run.params else ""
+
+
+@dataclass(frozen=True)
+class RunFailure:
+    """One run that failed, in the place of its record; false where a record is true.
+
+    Examples
+    --------
+    >>> failure = RunFailure.of(ZeroDivisionError("by zero"), {"n": 0}, "0" * 16)
+    >>> bool(failure), failure.error_type, failure.message
+    (False, 'ZeroDivisionError', 'by zero')
+    >>> RunFailure.from_dict(failure.to_dict()) == failure
+    True
+    """
+
+    params: dict[str, Any]
+    """The params, as a record has them."""
+    params_hash: str
+    """Their hash."""
+    error_type: str
+    """Name of the exception's class."""
+    message: str
+    """What it says."""
+    traceback: str
+    """The traceback as text."""
+    failed_at: str
+    """When: UTC, ISO 8601 with offset."""
+    attempts: int = 1
+    """How often the run failed so far."""
+    exception: BaseException | None = field(default=None, compare=False, repr=False)
+    """The exception; None for a failure that was read from disk."""
+
+    @classmethod
+    def of(
+        cls, error: BaseException, params: Mapping[str, Any], params_hash: str, attempts: int = 1
+    ) -> RunFailure:
+        """Return the failure that an exception stands for.
+
+        Parameters
+        ----------
+        error : BaseException
+            The exception.
+        params : mapping
+            The run's params.
+        params_hash : str
+            Their hash.
+        attempts : int, default 1
+            How often the run failed so far.
+
+        Returns
+        -------
+        RunFailure
+            The failure.
+        """
+        lines = "".join(traceback.format_exception(error))
+        when = datetime.now(UTC).isoformat()
+        return cls(dict(params), params_hash, type(error).__name__, str(error), lines, when, attempts, error)
+
+    def __bool__(self) -> bool:
+        """Return False, so that ``if run:`` tells records from failures."""
+        return False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the failure as JSON can hold it.
+
+        Returns
+        -------
+        dict
+            Field to value, the exception itself left out.
+        """
+        names = ("params_hash", "error_type", "message", "traceback", "failed_at", "attempts")
+        return {"params": plain_params(self.params), **{name: getattr(self, name) for name in names}}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunFailure:
+        """Return the failure that :meth:`to_dict` made a dict of.
+
+        Parameters
+        ----------
+        data : mapping
+            Field to value.
+
+        Returns
+        -------
+        RunFailure
+            The failure.
+        """
+        texts = (str(data[name]) for name in ("params_hash", "error_type", "message", "traceback", "failed_at"))
+        return cls(from_jsonable(dict(data["params"])), *texts, int(data["attempts"]))
+
+
+class RunFailures(list[RunFailure]):
+    """A list of runs that failed; prints as a table.
+
+    Parameters
+    ----------
+    iterable : iterable of RunFailure
+        The failures.
+
+    Examples
+    --------
+    >>> print(RunFailures())
+    no failures
+    """
+
+    def __str__(self) -> str:
+        """Return a line for each: its params, and the error."""
+        lines = [
+            f"{each.failed_at[:19].replace('T', ' ')}  {each.error_type}: {each.message}"[:200] + f"  {each.params}"
+            for each in self
+        ]
+        return "\n".join(lines) or "no failures"
+
+    def _repr_html_(self) -> str:
+        """Return the table, for a notebook."""
+        from chunk_memo.display.notebook import html_of_run_failures
+
+        return html_of_run_failures(self)
 
 
 @runtime_checkable

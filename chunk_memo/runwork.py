@@ -182,13 +182,15 @@ class RunWork:
     def __setstate__(self, data: bytes) -> None:
         self.__dict__.update(travel.unpacked(data))
 
-    def carry_out(self, job: Job) -> RunRecord:
+    def carry_out(self, job: Job, keep: Callable[[RunRecord], RunRecord] = lambda record: record) -> RunRecord:
         """Run, and commit what was written.
 
         Parameters
         ----------
         job : Job
             The run.
+        keep : callable, optional
+            Inserts the record while this run still counts as alive, so that nobody else does.
 
         Returns
         -------
@@ -206,16 +208,17 @@ class RunWork:
         running = _made_here()
         running.add((self._results_dir, job.params_hash))
         try:
-            return self._swept(job) if is_sweep(self._runner) else self._written(job)
+            return keep(self._swept(job)) if is_sweep(self._runner) else self._written(job, keep)
         except BaseException as error:
-            error.add_note(
-                f"while {_named(self._runner)!r} made {job} of {self._results_dir}; nothing was recorded"
-            )
+            if not isinstance(getattr(error, "output", None), RunRecord):
+                error.add_note(
+                    f"while {_named(self._runner)!r} made {job} of {self._results_dir}; nothing was recorded"
+                )
             raise
         finally:
             running.discard((self._results_dir, job.params_hash))
 
-    def _written(self, job: Job) -> RunRecord:
+    def _written(self, job: Job, keep: Callable[[RunRecord], RunRecord]) -> RunRecord:
         with results.workplace(self._results_dir, job.params_hash, self._suffix) as place:
             given = copy.deepcopy(job.params)  # whatever the runner does to it
             started = time.perf_counter()
@@ -223,8 +226,7 @@ class RunWork:
             seconds = time.perf_counter() - started
             if not place.written():
                 raise self._nothing(returned)
-            path, mark = place.commit()
-        return self._record(job, path, mark, seconds, {})
+            return keep(place.commit(lambda path, mark: self._record(job, path, mark, seconds, {})))
 
     def _nothing(self, returned: Any) -> OutputError:
         error = OutputError(

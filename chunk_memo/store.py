@@ -197,7 +197,7 @@ class Store:
         """
         job = self.job(0, params)
         check_runner(runner)
-        return self.keep(self._work(runner, _checked(metadata), again=True).carry_out(job))
+        return self._work(runner, _checked(metadata), again=True).carry_out(job, self.keep)
 
     def retrieve(self, params: Mapping[str, Any]) -> RunRecord | None:
         """Return the record of a run with exactly these params.
@@ -400,6 +400,56 @@ class Store:
         """
         return Runs(run for run in self.list(where) if not _is_whole(run))
 
+    def recover(self) -> Runs:
+        """Record the results of runs whose process was killed before it could, and remove what such runs left.
+
+        The first run of each process does so by itself. A result counts as one of these where its process noted
+        down, before it gave the result its name, what it was about to record; where nobody is at work on that
+        run any more; and where the result is whole. Files that no record names otherwise are left alone: they
+        may be those of records that were deleted.
+
+        Returns
+        -------
+        Runs
+            What is recorded now and was not before.
+        """
+        found = []
+        claims = results.claims(self.results_dir)
+        for note in results.notes(self.results_dir):
+            lease = claims.claim(note.record.params_hash) if claims.is_free(note.token) else None
+            if lease is not None:
+                with lease:
+                    found += self._taken_up(note)
+        results.clear_remains(self.results_dir)
+        return Runs(found)
+
+    def recovered(self, job: Job) -> bool:
+        """Record what a killed process wrote of a run that is claimed by whoever calls this.
+
+        Parameters
+        ----------
+        job : Job
+            The run.
+
+        Returns
+        -------
+        bool
+            Whether there was anything.
+        """
+        claims = results.claims(self.results_dir)
+        noted = [*results.notes(self.results_dir, job.params_hash)]
+        return bool([record for note in noted if claims.is_free(note.token) for record in self._taken_up(note)])
+
+    def _taken_up(self, note: results.Note) -> list[RunRecord]:
+        """Record what a note says, if its result is there and whole; the note goes in any case."""
+        path = note.record.result_path
+        if not results.has_note(self.results_dir, path):
+            return []  # another process was quicker
+        if results.what_is_wrong(path, note.record.file) or self._uses(Path(path.name)):
+            results.drop_note(self.results_dir, path)
+            return []
+        return [self.keep(note.record)]
+
     # --- lookups -----------------------------------------------------------------------------------------------
 
     def job(self, number: int, params: Any) -> Job:
@@ -528,8 +578,11 @@ class Store:
         try:
             with lease:
                 found = self._stored(job, runner)
+                if found is None and self.recovered(job):
+                    found = self._stored(job, runner)
                 if found is None:
-                    found = self._replaced(job, self._work(runner, metadata).carry_out(job))
+                    work = self._work(runner, metadata)
+                    found = work.carry_out(job, lambda record: self._replaced(job, record))
         finally:
             results.sweep_up(self.results_dir)
         return found
@@ -552,7 +605,7 @@ class Store:
     def _work(self, runner: Any, metadata: Mapping[str, Any], *, again: bool = False) -> RunWork:
         if self._cleared != os.getpid():
             self._cleared = os.getpid()
-            results.clear_remains(self.results_dir)
+            self.recover()
         return RunWork(self.results_dir, self.file_suffix, runner, metadata, again=again)
 
     def keep(self, record: RunRecord) -> RunRecord:
@@ -575,16 +628,20 @@ class Store:
         """
         path = record.result_path
         relative = path.relative_to(self.results_dir) if path.is_relative_to(self.results_dir) else path
+        noted = path.parent == self.results_dir
         try:
             self.index.insert(replace(record, result_path=relative))
         except Exception as error:
             failed = StoreError(
                 getattr(error, "errno", None) or 5,
                 f"the result {str(path)!r} is stored, but its record is not ({type(error).__name__}: {error});"
-                f" when the index can be written again: store.register(params, {str(path)!r})",
+                f" when the index can be written again, the next run records it, and so does"
+                f" {'store.recover()' if noted else f'store.register(params, {str(path)!r})'}",
             )
             failed.output = record
             raise failed from error
+        if noted:
+            results.drop_note(self.results_dir, path)
         return record
 
     def _replaced(self, job: Job, record: RunRecord) -> RunRecord:
@@ -628,7 +685,7 @@ class Store:
         finally:
             work.keep_by_yourself(self.keep)
             queue.give_up()
-            results.clear_remains(self.results_dir)  # of workers that were killed
+            self.recover()  # what workers that were killed left behind
             results.sweep_up(self.results_dir)
 
     def _registered(self, thing: Any) -> tuple[Path, FileMark | None]:
@@ -653,7 +710,7 @@ class _Keeper:
 
     def __init__(self, store: Store, runner: Runner, metadata: Mapping[str, Any]) -> None:
         self._store, self._runner, self._metadata = store, runner, metadata
-        self.job, self.claim = store.job, store.claim
+        self.job, self.claim, self.recovered = store.job, store.claim, store.recovered
 
     def stored(self, job: Job) -> RunRecord | None:
         return self._store._stored(job, self._runner)

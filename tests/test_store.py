@@ -6,7 +6,9 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -117,17 +119,26 @@ def test_the_file_goes_before_the_record(tmp_path: Path) -> None:
 
 
 def test_an_index_that_fails_loses_no_work(tmp_path: Path) -> None:
-    """The error names the file that is kept, and how to record it."""
+    """The error names the file that is kept, and how to record it; when the index works again, it is recorded."""
 
     class Full(MemoryIndex):
-        def insert(self, record: RunRecord) -> None:
-            raise OSError(28, "No space left on device")
+        room = 0
 
-    store = Store(tmp_path, index=Full())
-    with pytest.raises(StoreError, match=r"is stored, but its record is not.*store\.register") as caught:
+        def insert(self, record: RunRecord) -> None:
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            super().insert(record)
+
+    index = Full()
+    store = Store(tmp_path, index=index)
+    with pytest.raises(StoreError, match=r"is stored, but its record is not.*store\.recover") as caught:
         store.run_or_retrieve({"n": 1}, note)
     assert 28 == caught.value.errno
-    assert {"n": 1} == json.loads(caught.value.output.result_path.read_text())
+    made = caught.value.output
+    assert {"n": 1} == json.loads(made.result_path.read_text())
+    index.room = 1
+    assert made == store.run_or_retrieve({"n": 1}, forbidden)
+    assert not (tmp_path / ".runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -676,7 +687,7 @@ def test_a_memory_index_and_processes(tmp_path: Path) -> None:
     """Workers only make files; their records come home, also to an index of this process."""
     store = Store(tmp_path, index=MemoryIndex())
     made = list(store.sweep([{"n": n} for n in range(4)], note, map_fn="processes", map_fn_kwargs={"workers": 2}))
-    assert made == store.list()
+    assert made == sorted(store.list(), key=lambda run: run.params["n"])  # listed as they were finished
 
 
 # --- with caches -----------------------------------------------------------------------------------------------
@@ -744,6 +755,143 @@ def test_a_cache_is_registered(store: Store, tmp_path: Path) -> None:
     assert cache.path == record.result_path
     squared(alpha=5, s=[1, 2, 3], extend_cache=True)
     assert record == store.retrieve({"alpha": 5})  # a cache that grew is no damage
+
+
+# --- results without a record ----------------------------------------------------------------------------------
+
+ORPHANED = """
+import os, signal, sys
+from pathlib import Path
+from chunk_memo import Store
+from chunk_memo.disk.runindex import SQLiteIndex
+
+def runner(params, result_path):
+    result_path.write_text("whole")
+    result_path.with_suffix(".log").write_text("beside")
+
+SQLiteIndex.insert = lambda self, record: os.kill(os.getpid(), signal.SIGKILL)
+getattr(Store(sys.argv[1], sys.argv[2]), sys.argv[3])({"n": 1}, runner, tag="kept")
+"""
+
+
+def forbidden(params: dict[str, Any], result_path: Path) -> None:
+    """Fail the test."""
+    raise AssertionError("was run again")
+
+
+def orphaned(tmp_path: Path, method: str = "run_or_retrieve") -> Store:
+    """Return a store whose only run was killed between its result's final name and its record."""
+    places = str(tmp_path / "results"), str(tmp_path / "runs.db")
+    done = subprocess.run([sys.executable, "-c", ORPHANED, *places, method], check=False)
+    assert -signal.SIGKILL == done.returncode
+    store = Store(*places)
+    assert [] == store.list()
+    assert {".h5", ".log"} == {path.suffix for path in store.results_dir.iterdir() if path.is_file()}
+    return store
+
+
+def settled(store: Store) -> None:
+    """Assert that the killed run is recorded, once, as it would have been."""
+    (run,) = store.list()
+    assert ("whole", "kept") == (run.result_path.read_text(), run.metadata["tag"])
+    assert {"elapsed_seconds", "host", "python"} <= set(run.metadata)
+    assert [] == store.verify()
+    assert [] == store.recover()
+    assert not (store.results_dir / ".runs").exists()
+    assert [run] == store.list()
+
+
+@pytest.mark.parametrize("method", ["run_or_retrieve", "run"])
+@pytest.mark.parametrize("way", ["asked", "swept", "mapped", "another", "called"])
+def test_a_kill_between_file_and_record(tmp_path: Path, method: str, way: str) -> None:
+    """The result is recorded by whoever asks for it, by the next run of another, or by recover(); never redone."""
+    store = orphaned(tmp_path, method)
+    if way == "asked":
+        store.run_or_retrieve({"n": 1}, forbidden)
+    elif way == "swept":
+        assert 1 == len(list(store.sweep([{"n": 1}], forbidden)))
+    elif way == "mapped":
+        assert 1 == len(list(store.sweep([{"n": 1}], forbidden, map_fn="threads")))
+    elif way == "another":
+        store.run({"n": 2}, note)
+        store.delete({"n": 2}, remove_file=True)
+    else:
+        assert [{"n": 1}] == [run.params for run in store.recover()]
+    settled(store)
+
+
+@pytest.mark.parametrize("harm", ["removed", "changed", "registered", "note damaged"])
+def test_what_is_not_recorded_after_a_kill(tmp_path: Path, harm: str) -> None:
+    """A result that is gone, is another by now, or has a record, gets none; the note of it goes."""
+    store = orphaned(tmp_path)
+    (path,) = store.results_dir.glob("*.h5")
+    if harm == "removed":
+        path.unlink()
+    elif harm == "changed":
+        path.write_text("whose?")
+    elif harm == "registered":
+        store.register({"n": 1}, path)
+    else:
+        (noted,) = store.results_dir.glob(".runs/notes/*.json")
+        noted.write_bytes(noted.read_bytes()[:-20])
+    assert [] == store.recover()
+    assert (1 if harm == "registered" else 0) == len(store.list())
+    assert (harm == "removed") != path.exists()
+
+
+def test_a_run_that_is_alive_is_not_recorded_by_others(store: Store) -> None:
+    """While a process is about to record a result, no other does."""
+    insert, found = store.index.insert, []
+
+    def watched(record: RunRecord) -> None:
+        found.extend(Store(store.results_dir, index=store.index).recover())
+        insert(record)
+
+    store.index.insert = watched  # type: ignore[method-assign]
+    store.run({"n": 1}, note)
+    store.run_or_retrieve({"n": 2}, note)
+    assert [] == found
+    assert 2 == len(store.list())
+
+
+DIES = """
+import os, signal, sys, time
+from pathlib import Path
+from chunk_memo import MemoryIndex, Store
+from chunk_memo.runwork import RunWork
+
+class Dying(RunWork):
+    def carry_out(self, job, keep=None):
+        record = super().carry_out(job)
+        if job.params["n"] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return record
+
+import chunk_memo.store
+chunk_memo.store.RunWork = Dying
+
+def runner(params, result_path):
+    with open(sys.argv[1] + ".log", "a") as log:
+        log.write(f"{params['n']}\\n")
+    result_path.write_text(str(params["n"]))
+
+if __name__ == "__main__":
+    store = Store(sys.argv[1], index=MemoryIndex())
+    options = {"map_fn": "processes", "map_fn_kwargs": {"workers": 1}}
+    runs = list(store.sweep([{"n": n} for n in range(3)], runner, **options))
+    print([run.result_path.read_text() for run in runs], len(store.list()))
+"""
+
+
+def test_a_worker_that_is_killed_after_its_result(tmp_path: Path) -> None:
+    """The run is taken from what the worker left, and no other worker makes it again."""
+    program = tmp_path / "program.py"
+    program.write_text(DIES)
+    done = subprocess.run(
+        [sys.executable, program, tmp_path / "results"], capture_output=True, text=True, check=False
+    )
+    assert "['0', '1', '2'] 3\n" == done.stdout, done.stderr
+    assert ["0", "1", "2"] == sorted((tmp_path / "results.log").read_text().split())
 
 
 # --- remains ---------------------------------------------------------------------------------------------------

@@ -143,6 +143,7 @@ def kills(folder: Path, index: str, count: int) -> dict[str, int]:
     settings = {"results": str(folder / "results"), "index": index, "kills": count}
     said: dict[str, int] = json.loads(ended(start(KILLED, settings), 1200))
     assert said["records"] > 0, "no kill came late enough"
+    assert said["files without a record"] == 0, said
     return said
 
 

@@ -3,6 +3,12 @@
 A runner writes to ``<results_dir>/.runs/<token>/``; nothing of it is seen until the file, or the folder, that it
 wrote is moved to its final name. A lease of that token says that the run is alive: what a killed one leaves
 behind is removed by the next store that runs something.
+
+Between a result's final name and its record in an index a process may be killed, and the index may fail. So a
+*note*, ``<results_dir>/.runs/notes/<name of the result>.json``, is on disk before the result gets its name: it
+holds the whole record, and is removed once that is inserted. What a note whose run is not alive any more says of
+a result that is there, whole, is what the killed process was about to record. A result without note and record
+is nobody's to judge: ``delete`` leaves files on purpose.
 """
 
 from __future__ import annotations
@@ -12,7 +18,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +26,27 @@ import xxhash
 
 from chunk_memo.disk import files
 from chunk_memo.disk.leases import Leases
-from chunk_memo.runs import FileMark
+from chunk_memo.disk.sealing import DAMAGE, sealed, unsealed
+from chunk_memo.errors import MetadataError
+from chunk_memo.runs import FileMark, RunRecord
 
 __all__ = [
+    "Note",
     "Workplace",
     "claims",
     "clear_remains",
+    "drop_note",
     "has_its_bytes",
+    "has_note",
     "mark_of",
+    "notes",
     "sweep_up",
     "what_is_wrong",
     "workplace",
 ]
 
 _RUNS = ".runs"
+_NOTES, _LEASES = "notes", "leases"
 _BLOCK = 1 << 20
 _MAX_TRIES = 100
 _OLD = 3600.0
@@ -66,19 +79,22 @@ class Workplace:
         """
         return bool(files.list_folder(self.folder))
 
-    def commit(self) -> tuple[Path, FileMark]:
-        """Give what the runner wrote its final name.
+    def commit(self, describe: Callable[[Path, FileMark], RunRecord]) -> RunRecord:
+        """Give what the runner wrote its final name, after noting down what is to be recorded of it.
 
         That is the file, or folder, of the name that the runner was given; else the only one that it wrote, such
         as ``….h5.npy`` of ``np.save``, with the suffix that this has; else the whole folder. Other files beside
         the first go along under names that begin like its own.
 
+        Parameters
+        ----------
+        describe : callable
+            ``(path, mark) -> record``: what is to be recorded of a result that lies there, and is known by that.
+
         Returns
         -------
-        path : pathlib.Path
-            Where it lies now.
-        mark : FileMark
-            By what it is known again.
+        RunRecord
+            What was described, with the path where the result lies now; its note is there until the record is.
 
         Raises
         ------
@@ -92,13 +108,25 @@ class Workplace:
                 syncer.committed(path)
             syncer.flush()  # the bytes first, then the name
             mark, name = mark_of(source), self.name
-            while not files.adopt(source, self.results_dir / f"{name}{suffix}", syncer):
+            while True:
+                record = describe(self.results_dir / f"{name}{suffix}", mark)
+                self._note(record, syncer)
+                if files.adopt(source, record.result_path, syncer):
+                    break
+                drop_note(self.results_dir, record.result_path)
                 name = _result_name(self.params_hash)  # two of the same microsecond
             for extra in beside:
                 rest = extra.name.removeprefix(self.name)
                 extra_name = f"{name}{rest}" if rest != extra.name else f"{name}_{rest}"
                 files.adopt(extra, self.results_dir / extra_name, syncer)
-        return self.results_dir / f"{name}{suffix}", mark
+        return record
+
+    def _note(self, record: RunRecord, syncer: files.Syncer) -> None:
+        """Note down what is to be recorded; it is on disk when this returns."""
+        content = {**record.to_dict(), "result_path": record.result_path.name}
+        path = _note_path(self.results_dir, record.result_path)
+        files.commit(path, [sealed({"token": self.folder.name, "record": content})], syncer)
+        syncer.flush()
 
     def _result(self) -> tuple[Path, str]:
         """Return what the runner wrote, and its suffix."""
@@ -130,6 +158,81 @@ def claims(results_dir: Path) -> Leases:
         Claims on hashes of params, and on work places.
     """
     return Leases(results_dir / _RUNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a process was about to record."""
+
+    token: str
+    """The claim that the process held while it ran."""
+    record: RunRecord
+    """The record; its path is absolute."""
+
+
+def _note_path(results_dir: Path, result_path: Path) -> Path:
+    return results_dir / _RUNS / _NOTES / f"{result_path.name}.json"
+
+
+def notes(results_dir: Path, params_hash: str = "") -> Iterator[Note]:
+    """Iterate over the notes of results that are not recorded yet, as far as those are known.
+
+    Parameters
+    ----------
+    results_dir : pathlib.Path
+        Where results lie.
+    params_hash : str, optional
+        Only notes of this hash.
+
+    Yields
+    ------
+    Note
+        One note; those that are damaged are passed over.
+    """
+    folder = results_dir / _RUNS / _NOTES
+    for name in sorted(files.list_folder(folder)):
+        if params_hash not in name or not name.endswith(".json"):
+            continue
+        try:
+            document, _ = unsealed(files.read_whole(folder / name))
+            record = RunRecord.from_dict(document["record"]).located(results_dir)
+            note = Note(str(document["token"]), record)
+        except (OSError, MetadataError, *DAMAGE):
+            continue
+        if name == f"{record.result_path.name}.json" and record.result_path.parent == results_dir:
+            yield note
+
+
+def has_note(results_dir: Path, result_path: Path) -> bool:
+    """Tell whether a result is noted down as one that is to be recorded.
+
+    Parameters
+    ----------
+    results_dir : pathlib.Path
+        Where results lie.
+    result_path : pathlib.Path
+        The result.
+
+    Returns
+    -------
+    bool
+        Whether there is a note.
+    """
+    return files.is_there(_note_path(results_dir, result_path))
+
+
+def drop_note(results_dir: Path, result_path: Path) -> None:
+    """Remove the note of a result, because it is recorded now, or never will be.
+
+    Parameters
+    ----------
+    results_dir : pathlib.Path
+        Where results lie.
+    result_path : pathlib.Path
+        The result.
+    """
+    with contextlib.suppress(OSError):  # another process did, or nothing may be removed there
+        files.remove(_note_path(results_dir, result_path))
 
 
 @contextlib.contextmanager
@@ -187,6 +290,7 @@ def sweep_up(results_dir: Path) -> None:
         Where results lie.
     """
     claims(results_dir).sweep_up()
+    files.remove_folder(results_dir / _RUNS / _NOTES)
     files.remove_folder(results_dir / _RUNS)
 
 
@@ -205,11 +309,10 @@ def clear_remains(results_dir: Path) -> int:
     """
     leases, home, removed = claims(results_dir), results_dir / _RUNS, 0
     names = files.list_folder(home)
-    _clear_scraps(home / "leases")
-    claimed = [
-        name.removesuffix(".json") for name in files.list_folder(home / "leases") if name.endswith(".json")
-    ]
-    for name in {*names, *claimed} - {"leases"}:
+    for inner in (_LEASES, _NOTES):
+        _clear_scraps(home / inner)
+    claimed = [name.removesuffix(".json") for name in files.list_folder(home / _LEASES) if name.endswith(".json")]
+    for name in {*names, *claimed} - {_LEASES, _NOTES}:
         with contextlib.suppress(OSError):
             if not leases.is_free(name):
                 continue

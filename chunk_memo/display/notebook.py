@@ -722,6 +722,32 @@ def html_of_caches(caches: Caches) -> str:
     return card("Caches", about, table if rows else "", more)
 
 
+def html_of_run_failures(failures: RunFailures) -> str:
+    """Return runs that failed as a card: a row for each, the traceback behind its message.
+
+    Parameters
+    ----------
+    failures : RunFailures
+        The failures.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    rows = []
+    for each in failures[:_MOST_ROWS]:
+        shown = ", ".join(f"{text(name, 40)}={value_text(value, 60)}" for name, value in each.params.items())
+        said = f'<span class="cm-failed">{text(each.error_type, 60)}</span>: {text(each.message, 200)}'
+        trace = "".join(_traced(line) for line in each.traceback[-20_000:].splitlines()[-60:])
+        message = f"<details><summary>{said}</summary><pre>{trace}</pre></details>"
+        rows.append([shown, message, text(each.failed_at[:19].replace("T", " ")), str(each.attempts)])
+    table = rows_table(["params", "error", "time (UTC)", "attempts"], rows, [3]) if rows else ""
+    left = len(failures) - len(rows)
+    more = f'<div class="cm-mute">… and {left:,} more</div>' if left > 0 else ""
+    return card("Failures", _plural(len(failures), "run") if rows else "no failures", table, more)
+
+
 def html_of_runs(runs: Runs, title: str = "Runs") -> str:
     """Return runs as a card with a table: the params that differ, then when, how long and where.
 
