@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from chunk_memo.disk.leases import Lease
 from chunk_memo.errors import ChunkLostError, ChunkTimeoutError
-from chunk_memo.runs import RunRecord
+from chunk_memo.runs import RunFailure, RunRecord
 from chunk_memo.runwork import Job, Made
 
 __all__ = ["Keeper", "RunQueue"]
@@ -94,7 +94,7 @@ class Keeper(Protocol):
             The same.
         """
 
-    def make(self, job: Job) -> RunRecord:
+    def make(self, job: Job) -> RunRecord | RunFailure:
         """Wait for another process that makes a run, or make it here.
 
         Parameters
@@ -104,8 +104,24 @@ class Keeper(Protocol):
 
         Returns
         -------
-        RunRecord
-            Its record.
+        RunRecord or RunFailure
+            Its record, or its failure.
+        """
+
+    def failed(self, job: Job, error: BaseException) -> RunFailure | None:
+        """Keep the failure of a run, where failures do not end the sweep.
+
+        Parameters
+        ----------
+        job : Job
+            The run.
+        error : BaseException
+            Why it failed.
+
+        Returns
+        -------
+        RunFailure or None
+            The failure; None where the error is to be raised.
         """
 
 
@@ -129,7 +145,7 @@ class RunQueue:
         """How many params were taken."""
         self._given = 0
         """How many records the caller has."""
-        self._records: dict[int, RunRecord] = {}
+        self._records: dict[int, RunRecord | RunFailure] = {}
         self._errors: dict[int, BaseException] = {}
         self._elsewhere: dict[int, Job] = {}
         self._under_way: dict[str, list[int]] = {}
@@ -223,8 +239,11 @@ class RunQueue:
         made : Made
             What came of it.
         """
-        error, record = made.error, None
-        if error is None and made.record is not None:
+        error = made.error
+        record: RunRecord | RunFailure | None = None
+        if error is not None:
+            record = self._keeper.failed(job, error)
+        elif made.record is not None:
             try:
                 record = self._keeper.keep(made.record)
             except Exception as failed:
@@ -262,8 +281,12 @@ class RunQueue:
         error = kind(
             f"{reason} while it made {job} of {job.params!r}; other runs are kept: look at it by running it alone"
         )
+        failure = self._keeper.failed(job, error)
         for number in self._end(job):
-            self._fail(number, error)
+            if failure is None:
+                self._fail(number, error)
+            else:
+                self._records[number] = failure
 
     def _end(self, job: Job) -> list[int]:
         lease = self._leases.pop(job.params_hash, None)
@@ -271,8 +294,8 @@ class RunQueue:
             lease.release()
         return self._under_way.pop(job.params_hash, [])
 
-    def answers(self, *, all_done: bool = False) -> Iterator[RunRecord]:
-        """Yield the records whose turn it is.
+    def answers(self, *, all_done: bool = False) -> Iterator[RunRecord | RunFailure]:
+        """Yield the records whose turn it is, or failures in their places.
 
         Parameters
         ----------
@@ -281,7 +304,7 @@ class RunQueue:
 
         Yields
         ------
-        RunRecord
+        RunRecord or RunFailure
             In the order of the params.
         """
         while True:

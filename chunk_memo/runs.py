@@ -319,8 +319,15 @@ class RunFailure:
         RunFailure
             The failure.
         """
-        texts = (str(data[name]) for name in ("params_hash", "error_type", "message", "traceback", "failed_at"))
-        return cls(from_jsonable(dict(data["params"])), *texts, int(data["attempts"]))
+        return cls(
+            params=from_jsonable(dict(data["params"])),
+            params_hash=str(data["params_hash"]),
+            error_type=str(data["error_type"]),
+            message=str(data["message"]),
+            traceback=str(data["traceback"]),
+            failed_at=str(data["failed_at"]),
+            attempts=int(data["attempts"]),
+        )
 
 
 class RunFailures(list[RunFailure]):
@@ -340,7 +347,8 @@ class RunFailures(list[RunFailure]):
     def __str__(self) -> str:
         """Return a line for each: its params, and the error."""
         lines = [
-            f"{each.failed_at[:19].replace('T', ' ')}  {each.error_type}: {each.message}"[:200] + f"  {each.params}"
+            f"{each.failed_at[:19].replace('T', ' ')}  {each.error_type}: {each.message}"[:200]
+            + f"  {each.params}"
             for each in self
         ]
         return "\n".join(lines) or "no failures"

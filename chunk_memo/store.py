@@ -18,13 +18,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, overload
 
 from chunk_memo.disk import files, results
 from chunk_memo.disk.leases import Lease
 from chunk_memo.disk.runimport import is_json_index, read_json_index
 from chunk_memo.disk.runindex import MemoryIndex, PostgresIndex, RunIndex, SQLiteIndex
-from chunk_memo.errors import CollisionError, DamageWarning, RootError, SpecError, StoreError, caller_level
+from chunk_memo.errors import (
+    CollisionError,
+    DamageWarning,
+    FailureWarning,
+    RootError,
+    SpecError,
+    StoreError,
+    caller_level,
+)
 from chunk_memo.identity.jsonable import to_jsonable
 from chunk_memo.options import Options
 from chunk_memo.provenance import surroundings
@@ -41,7 +49,7 @@ from chunk_memo.runparams import (
     plain_params,
 )
 from chunk_memo.runqueue import RunQueue
-from chunk_memo.runs import FileMark, IndexBackend, RunRecord, Runs
+from chunk_memo.runs import FileMark, IndexBackend, RunFailure, RunFailures, RunRecord, Runs
 from chunk_memo.runwork import Job, Runner, RunWork, check_not_inside, check_runner, is_sweep
 
 __all__ = [
@@ -49,6 +57,8 @@ __all__ = [
     "IndexBackend",
     "MemoryIndex",
     "PostgresIndex",
+    "RunFailure",
+    "RunFailures",
     "RunRecord",
     "Runner",
     "Runs",
@@ -297,15 +307,38 @@ class Store:
                     _remove(self._here(record).result_path)
         return True
 
+    @overload
     def sweep(
         self,
         params_iter: Iterable[Mapping[str, Any]],
         runner: Runner,
         *,
+        on_error: Literal["record"],
         map_fn: Any = None,
         map_fn_kwargs: Mapping[str, Any] | None = None,
         **metadata: Any,
-    ) -> Iterator[RunRecord]:
+    ) -> Iterator[RunRecord | RunFailure]: ...
+    @overload
+    def sweep(
+        self,
+        params_iter: Iterable[Mapping[str, Any]],
+        runner: Runner,
+        *,
+        on_error: Literal["raise"] = "raise",
+        map_fn: Any = None,
+        map_fn_kwargs: Mapping[str, Any] | None = None,
+        **metadata: Any,
+    ) -> Iterator[RunRecord]: ...
+    def sweep(
+        self,
+        params_iter: Iterable[Mapping[str, Any]],
+        runner: Runner,
+        *,
+        on_error: str = "raise",
+        map_fn: Any = None,
+        map_fn_kwargs: Mapping[str, Any] | None = None,
+        **metadata: Any,
+    ) -> Iterator[Any]:
         """Run or retrieve many, lazily, in their order.
 
         Parameters
@@ -314,6 +347,10 @@ class Store:
             The params of each run; may be endless.
         runner : callable
             As for :meth:`run_or_retrieve`.
+        on_error : {"raise", "record"}
+            What a run that fails does: ``"raise"`` ends the sweep as said below; with ``"record"`` a
+            :class:`RunFailure` stands in the place of its record, the sweep goes on, and one warning sums up in
+            the end. Failures are kept, :meth:`failures` lists them, and the next sweep makes these runs again.
         map_fn : object, optional
             Where runs are made, as in :class:`Options`: a function like ``map``, an executor, or a name such as
             ``"processes"``. One after the other in this process by default.
@@ -327,29 +364,71 @@ class Store:
         iterator of RunRecord
             One for each of `params_iter`. Equal params are run once. Where a run fails, those that are under way
             are finished and kept, and its error is raised when it is its turn.
+
+        Examples
+        --------
+        >>> import tempfile, warnings
+        >>> store = Store(tempfile.mkdtemp(), index=MemoryIndex())
+        >>> def inverse(params, result_path):
+        ...     result_path.write_text(str(1 / params["n"]))
+        >>> with warnings.catch_warnings(action="ignore"):
+        ...     runs = list(store.sweep([{"n": 2}, {"n": 0}], inverse, on_error="record"))
+        >>> [run.result_path.read_text() if run else run.message for run in runs]
+        ['0.5', 'division by zero']
+        >>> [failure.params for failure in store.failures()]
+        [{'n': 0}]
         """
         check_runner(runner)
         kept = _checked(metadata)
         if isinstance(params_iter, Mapping):
             raise SpecError("'params_iter' must be an iterable of params, got one mapping; pass [params]")
-        options = Options().updated({"map_fn": map_fn, "map_fn_kwargs": map_fn_kwargs})
+        options = Options().updated({"map_fn": map_fn, "map_fn_kwargs": map_fn_kwargs, "on_error": on_error})
         from chunk_memo import maps
 
         maps.check(options)
+        record = on_error == "record"
         if map_fn is None:
-            return (self._one(params, runner, kept) for params in params_iter)
-        return self._mapped(params_iter, runner, kept, maps.task_map(options.map_fn, options.map_fn_kwargs))
+            runs: Iterator[Any] = (self._one(params, runner, kept, record=record) for params in params_iter)
+        else:
+            task_map = maps.task_map(options.map_fn, options.map_fn_kwargs)
+            runs = self._mapped(params_iter, runner, kept, task_map, record=record)
+        return _summed_up(runs, runner) if record else runs
 
+    @overload
     def map(
         self,
         function: Callable[[RunRecord], Result],
         params_iter: Iterable[Mapping[str, Any]],
         runner: Runner,
         *,
+        on_error: Literal["record"],
         map_fn: Any = None,
         map_fn_kwargs: Mapping[str, Any] | None = None,
         **metadata: Any,
-    ) -> Iterator[Result]:
+    ) -> Iterator[Result | RunFailure]: ...
+    @overload
+    def map(
+        self,
+        function: Callable[[RunRecord], Result],
+        params_iter: Iterable[Mapping[str, Any]],
+        runner: Runner,
+        *,
+        on_error: Literal["raise"] = "raise",
+        map_fn: Any = None,
+        map_fn_kwargs: Mapping[str, Any] | None = None,
+        **metadata: Any,
+    ) -> Iterator[Result]: ...
+    def map(
+        self,
+        function: Callable[[RunRecord], Result],
+        params_iter: Iterable[Mapping[str, Any]],
+        runner: Runner,
+        *,
+        on_error: Any = "raise",
+        map_fn: Any = None,
+        map_fn_kwargs: Mapping[str, Any] | None = None,
+        **metadata: Any,
+    ) -> Iterator[Any]:
         """Run or retrieve many, and call a function with each record, lazily, in their order.
 
         Parameters
@@ -360,6 +439,8 @@ class Store:
             The params of each run.
         runner : callable
             As for :meth:`run_or_retrieve`.
+        on_error : {"raise", "record"}
+            As for :meth:`sweep`; `function` is not called with failures, which come as they are.
         map_fn, map_fn_kwargs : object, optional
             As for :meth:`sweep`.
         **metadata : object
@@ -381,8 +462,26 @@ class Store:
         """
         if not callable(function):
             raise SpecError(f"'function' must take a RunRecord, got {function!r}")
-        records = self.sweep(params_iter, runner, map_fn=map_fn, map_fn_kwargs=map_fn_kwargs, **metadata)
-        return (function(record) for record in records)
+        where = {"map_fn": map_fn, "map_fn_kwargs": map_fn_kwargs}
+        records: Iterator[Any] = self.sweep(params_iter, runner, on_error=on_error, **where, **metadata)
+        return (record if isinstance(record, RunFailure) else function(record) for record in records)
+
+    def failures(self, where: Where = None) -> RunFailures:
+        """Return the runs that failed under ``on_error="record"`` and were not made since, oldest first.
+
+        Parameters
+        ----------
+        where : mapping, triple or sequence of triples, optional
+            As for :meth:`list`.
+
+        Returns
+        -------
+        RunFailures
+            A list, which prints as a table; each says what the run was called with, and why it failed.
+        """
+        asked = conditions(where)
+        found = (each for each in results.failures(self.results_dir) if matches(plain_params(each.params), asked))
+        return RunFailures(sorted(found, key=lambda each: each.failed_at))
 
     def verify(self, where: Where = None) -> Runs:
         """Read the bytes of all results, or of some, and return the runs whose result is missing or changed.
@@ -413,7 +512,7 @@ class Store:
         Runs
             What is recorded now and was not before.
         """
-        found = []
+        found: Any = []
         claims = results.claims(self.results_dir)
         for note in results.notes(self.results_dir):
             lease = claims.claim(note.record.params_hash) if claims.is_free(note.token) else None
@@ -440,7 +539,7 @@ class Store:
         noted = [*results.notes(self.results_dir, job.params_hash)]
         return bool([record for note in noted if claims.is_free(note.token) for record in self._taken_up(note)])
 
-    def _taken_up(self, note: results.Note) -> list[RunRecord]:
+    def _taken_up(self, note: results.Note) -> Sequence[RunRecord]:
         """Record what a note says, if its result is there and whole; the note goes in any case."""
         path = note.record.result_path
         if not results.has_note(self.results_dir, path):
@@ -562,10 +661,40 @@ class Store:
 
     # --- runs --------------------------------------------------------------------------------------------------
 
-    def _one(self, params: Any, runner: Runner, metadata: Mapping[str, Any]) -> RunRecord:
+    def _one(self, params: Any, runner: Runner, metadata: Mapping[str, Any], *, record: bool) -> Any:
         job = self.job(0, params)
         found = self._stored(job, runner)
-        return self._made(job, runner, metadata) if found is None else found
+        return self._made_or_failed(job, runner, metadata, record=record) if found is None else found
+
+    def _made_or_failed(self, job: Job, runner: Any, metadata: Mapping[str, Any], *, record: bool) -> Any:
+        """Make a run, or wait for whoever makes it; return its failure where that is wanted."""
+        try:
+            return self._made(job, runner, metadata)
+        except Exception as error:
+            if not record or isinstance(getattr(error, "output", None), RunRecord):
+                raise  # the index failed, not the run
+            return self.failed(job, error)
+
+    def failed(self, job: Job, error: BaseException) -> RunFailure:
+        """Keep a failure.
+
+        Parameters
+        ----------
+        job : Job
+            The run.
+        error : BaseException
+            Why it failed.
+
+        Returns
+        -------
+        RunFailure
+            The failure, also where it cannot be kept.
+        """
+        failure = RunFailure.of(error, from_json(job.exact), job.params_hash)
+        try:
+            return results.save_failure(self.results_dir, failure)
+        except OSError:  # a full disk: the caller still has it
+            return failure
 
     def _made(self, job: Job, runner: Any, metadata: Mapping[str, Any]) -> RunRecord:
         """Make a run that nobody else makes, or wait for whoever makes it."""
@@ -642,6 +771,7 @@ class Store:
             raise failed from error
         if noted:
             results.drop_note(self.results_dir, path)
+        results.drop_failure(self.results_dir, record.params_hash)
         return record
 
     def _replaced(self, job: Job, record: RunRecord) -> RunRecord:
@@ -660,15 +790,21 @@ class Store:
             return False
 
     def _mapped(
-        self, params_iter: Iterable[Any], runner: Runner, metadata: Mapping[str, Any], task_map: Any
-    ) -> Iterator[RunRecord]:
+        self,
+        params_iter: Iterable[Any],
+        runner: Runner,
+        metadata: Mapping[str, Any],
+        task_map: Any,
+        *,
+        record: bool,
+    ) -> Iterator[RunRecord | RunFailure]:
         """Run many by a map."""
         from contextlib import closing
 
         from chunk_memo.maps.base import Lost
 
         work = self._work(runner, metadata)
-        queue = RunQueue(_Keeper(self, runner, metadata), params_iter)
+        queue = RunQueue(_Keeper(self, runner, metadata, record), params_iter)
         try:
             while queue.has_work:
                 queue.go_on()
@@ -708,8 +844,8 @@ class Store:
 class _Keeper:
     """A store as the queue of a sweep sees it."""
 
-    def __init__(self, store: Store, runner: Runner, metadata: Mapping[str, Any]) -> None:
-        self._store, self._runner, self._metadata = store, runner, metadata
+    def __init__(self, store: Store, runner: Runner, metadata: Mapping[str, Any], record: bool) -> None:
+        self._store, self._runner, self._metadata, self._record = store, runner, metadata, record
         self.job, self.claim, self.recovered = store.job, store.claim, store.recovered
 
     def stored(self, job: Job) -> RunRecord | None:
@@ -718,8 +854,31 @@ class _Keeper:
     def keep(self, record: RunRecord) -> RunRecord:
         return self._store.keep(record)
 
-    def make(self, job: Job) -> RunRecord:
-        return self._store._made(job, self._runner, self._metadata)
+    def make(self, job: Job) -> RunRecord | RunFailure:
+        made: RunRecord | RunFailure = self._store._made_or_failed(
+            job, self._runner, self._metadata, record=self._record
+        )
+        return made
+
+    def failed(self, job: Job, error: BaseException) -> RunFailure | None:
+        return self._store.failed(job, error) if self._record else None
+
+
+def _summed_up(runs: Iterator[Any], runner: Any) -> Iterator[Any]:
+    """Go through runs, and say in the end how many failed."""
+    count = failed = 0
+    for run in runs:
+        count += 1
+        failed += isinstance(run, RunFailure)
+        yield run
+    if failed:
+        name = getattr(runner, "__qualname__", repr(runner))
+        warnings.warn(
+            f"{failed} of {count} runs of {name!r} failed; store.failures() lists them, and the next sweep makes"
+            f" them again",
+            FailureWarning,
+            stacklevel=caller_level(),
+        )
 
 
 def _with_first(first: Job, queue: RunQueue) -> Iterator[Job]:

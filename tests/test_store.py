@@ -26,10 +26,12 @@ from chunk_memo import (
     ChunkMemo,
     CollisionError,
     DamageWarning,
+    FailureWarning,
     IdentityError,
     MemoryIndex,
     OutputError,
     RootError,
+    RunFailure,
     RunRecord,
     SignatureError,
     SpecError,
@@ -670,7 +672,7 @@ def test_map_reads_results(store: Store) -> None:
     threaded = store.map(lambda run: run.params["n"], [{"n": 7}, {"n": 0}], note, map_fn="threads")
     assert [7, 0] == list(threaded)
     with pytest.raises(SpecError, match="must take a RunRecord"):
-        store.map(None, [], note)  # type: ignore[arg-type]
+        store.map(None, [], note)  # type: ignore[call-overload]
 
 
 def test_bad_maps(store: Store) -> None:
@@ -804,7 +806,7 @@ def settled(store: Store) -> None:
 @pytest.mark.parametrize("method", ["run_or_retrieve", "run"])
 @pytest.mark.parametrize("way", ["asked", "swept", "mapped", "another", "called"])
 def test_a_kill_between_file_and_record(tmp_path: Path, method: str, way: str) -> None:
-    """The result is recorded by whoever asks for it, by the next run of another, or by recover(); never redone."""
+    """The result is recorded by whoever asks for it, by the next run of any, or by recover(); never redone."""
     store = orphaned(tmp_path, method)
     if way == "asked":
         store.run_or_retrieve({"n": 1}, forbidden)
@@ -841,7 +843,7 @@ def test_what_is_not_recorded_after_a_kill(tmp_path: Path, harm: str) -> None:
 
 def test_a_run_that_is_alive_is_not_recorded_by_others(store: Store) -> None:
     """While a process is about to record a result, no other does."""
-    insert, found = store.index.insert, []
+    insert, found = store.index.insert, list[RunRecord]()
 
     def watched(record: RunRecord) -> None:
         found.extend(Store(store.results_dir, index=store.index).recover())
@@ -892,6 +894,68 @@ def test_a_worker_that_is_killed_after_its_result(tmp_path: Path) -> None:
     )
     assert "['0', '1', '2'] 3\n" == done.stdout, done.stderr
     assert ["0", "1", "2"] == sorted((tmp_path / "results.log").read_text().split())
+
+
+# --- runs that fail --------------------------------------------------------------------------------------------
+
+
+def inverse(params: dict[str, Any], result_path: Path) -> None:
+    """Write what no n of 0 allows."""
+    result_path.write_text(str(1 / params["n"]))
+
+
+@pytest.mark.parametrize("map_fn", [None, "threads", "processes"])
+def test_failures_are_recorded(tmp_path: Path, map_fn: str | None) -> None:
+    """With on_error="record" a failure stands in its run's place, is kept and shown, and goes with its cause."""
+    store = Store(tmp_path / "results", tmp_path / "runs.db")
+    asked = [{"n": 2}, {"n": 0}, {"n": 4}, {"n": 0}]
+    options: dict[str, Any] = {"map_fn": map_fn} if map_fn else {}
+    with pytest.warns(FailureWarning, match=r"2 of 4 runs of 'inverse' failed; store\.failures\(\) lists them"):
+        runs = list(store.sweep(asked, inverse, on_error="record", tag="x", **options))
+    assert [True, False, True, False] == [bool(run) for run in runs]
+    assert [{"n": 2}, {"n": 0}, {"n": 4}, {"n": 0}] == [run.params for run in runs]
+    failure = runs[1]
+    assert isinstance(failure, RunFailure)
+    assert isinstance(failure.exception, ZeroDivisionError)
+    assert 2 == len(store.list())
+    (kept,) = Store(store.results_dir, tmp_path / "runs.db").failures()
+    assert ({"n": 0}, "ZeroDivisionError", "division by zero") == (kept.params, kept.error_type, kept.message)
+    assert 'params["n"]' in kept.traceback or map_fn == "processes"
+    assert "ZeroDivisionError: division by zero" in str(store.failures())
+    assert "division by zero" in store.failures()._repr_html_()
+    assert ([], [kept]) == (store.failures({"n": 2}), store.failures(("n", "<", 1)))
+    with pytest.warns(FailureWarning, match="1 of 1 runs"):
+        (again,) = store.map(lambda run: run.params, [{"n": 0}], inverse, on_error="record", **options)
+    assert isinstance(again, RunFailure)
+    assert kept.attempts < store.failures()[0].attempts
+    assert 1 == len(list(store.sweep([{"n": 0}], note, **options)))
+    assert [] == store.failures()
+    assert not (store.results_dir / ".failures").exists()
+
+
+def test_what_no_record_of_failures_hides(tmp_path: Path) -> None:
+    """Errors of the caller, of the index, and interrupts are raised; without on_error the first failure is."""
+
+    class Full(MemoryIndex):
+        def insert(self, record: RunRecord) -> None:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreError, match="its record is not"):
+        list(Store(tmp_path / "full", index=Full()).sweep([{"n": 1}], note, on_error="record"))
+    store = Store(tmp_path / "results", index=MemoryIndex())
+    with pytest.raises(IdentityError):
+        list(store.sweep([{"n": object()}], note, on_error="record"))
+    with pytest.raises(SpecError, match="on_error must be 'raise' or 'record'"):
+        store.sweep([{"n": 1}], note, on_error="ignore")  # type: ignore[call-overload]
+
+    def interrupted(params: dict[str, Any], result_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(store.sweep([{"n": 1}], interrupted, on_error="record"))
+    with pytest.raises(ZeroDivisionError):
+        list(store.sweep([{"n": 0}], inverse))
+    assert [] == store.failures()
 
 
 # --- remains ---------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import xxhash
@@ -28,18 +28,21 @@ from chunk_memo.disk import files
 from chunk_memo.disk.leases import Leases
 from chunk_memo.disk.sealing import DAMAGE, sealed, unsealed
 from chunk_memo.errors import MetadataError
-from chunk_memo.runs import FileMark, RunRecord
+from chunk_memo.runs import FileMark, RunFailure, RunRecord
 
 __all__ = [
     "Note",
     "Workplace",
     "claims",
     "clear_remains",
+    "drop_failure",
     "drop_note",
+    "failures",
     "has_its_bytes",
     "has_note",
     "mark_of",
     "notes",
+    "save_failure",
     "sweep_up",
     "what_is_wrong",
     "workplace",
@@ -47,6 +50,7 @@ __all__ = [
 
 _RUNS = ".runs"
 _NOTES, _LEASES = "notes", "leases"
+_FAILURES = ".failures"
 _BLOCK = 1 << 20
 _MAX_TRIES = 100
 _OLD = 3600.0
@@ -334,6 +338,76 @@ def _clear_scraps(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 if time.time() - os.stat(folder / name).st_mtime > _OLD:
                     os.unlink(folder / name)
+
+
+# --- runs that failed ------------------------------------------------------------------------------------------
+
+
+def save_failure(results_dir: Path, failure: RunFailure) -> RunFailure:
+    """Keep a failure, in the place of an earlier one of the same run.
+
+    Parameters
+    ----------
+    results_dir : pathlib.Path
+        Where results lie.
+    failure : RunFailure
+        The failure.
+
+    Returns
+    -------
+    RunFailure
+        The same, with the number of attempts that are known.
+
+    Raises
+    ------
+    OSError
+        Where it could not be written.
+    """
+    before = [each.attempts for each in failures(results_dir, failure.params_hash)]
+    failure = replace(failure, attempts=failure.attempts + max(before, default=0))
+    path = results_dir / _FAILURES / f"{failure.params_hash}.json"
+    files.save(path, [sealed({"failure": failure.to_dict()})], "fast")
+    return failure
+
+
+def failures(results_dir: Path, params_hash: str = "") -> Iterator[RunFailure]:
+    """Iterate over the failures that are kept; those that cannot be read are passed over.
+
+    Parameters
+    ----------
+    results_dir : pathlib.Path
+        Where results lie.
+    params_hash : str, optional
+        Only that of this hash.
+
+    Yields
+    ------
+    RunFailure
+        One failure.
+    """
+    folder = results_dir / _FAILURES
+    names = [f"{params_hash}.json"] if params_hash else sorted(files.list_folder(folder))
+    for name in names:
+        try:
+            found = RunFailure.from_dict(unsealed(files.read_whole(folder / name))[0]["failure"])
+        except (OSError, *DAMAGE):
+            continue
+        yield found
+
+
+def drop_failure(results_dir: Path, params_hash: str) -> None:
+    """Forget the failure of a run.
+
+    Parameters
+    ----------
+    results_dir : pathlib.Path
+        Where results lie.
+    params_hash : str
+        The run's hash.
+    """
+    with contextlib.suppress(OSError):
+        files.remove(results_dir / _FAILURES / f"{params_hash}.json")
+        files.remove_folder(results_dir / _FAILURES)
 
 
 # --- marks -----------------------------------------------------------------------------------------------------

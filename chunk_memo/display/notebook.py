@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from chunk_memo.engine import Diagnostics
     from chunk_memo.memo import ChunkMemo
     from chunk_memo.results import SweepResult
-    from chunk_memo.runs import RunRecord, Runs
+    from chunk_memo.runs import RunFailures, RunRecord, Runs
     from chunk_memo.store import Store
 
 __all__ = [
