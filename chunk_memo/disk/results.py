@@ -5,10 +5,11 @@ wrote is moved to its final name. A lease of that token says that the run is ali
 behind is removed by the next store that runs something.
 
 Between a result's final name and its record in an index a process may be killed, and the index may fail. So a
-*note*, ``<results_dir>/.runs/notes/<name of the result>.json``, is on disk before the result gets its name: it
+*note*, ``<results_dir>/.runs/notes/<name of the result>.json``, is written before the result gets its name: it
 holds the whole record, and is removed once that is inserted. What a note whose run is not alive any more says of
-a result that is there, whole, is what the killed process was about to record. A result without note and record
-is nobody's to judge: ``delete`` leaves files on purpose.
+a result that is there, whole, is what the killed process was about to record. Notes are not synced, which would
+take a third of the time of a small run; after a power cut such a run may have to be made again. A result without
+note and record is nobody's to judge: ``delete`` leaves files on purpose.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Workplace:
             mark, name = mark_of(source), self.name
             while True:
                 record = describe(self.results_dir / f"{name}{suffix}", mark)
-                self._note(record, syncer)
+                self._note(record)
                 if files.adopt(source, record.result_path, syncer):
                     break
                 drop_note(self.results_dir, record.result_path)
@@ -125,12 +126,11 @@ class Workplace:
                 files.adopt(extra, self.results_dir / extra_name, syncer)
         return record
 
-    def _note(self, record: RunRecord, syncer: files.Syncer) -> None:
-        """Note down what is to be recorded; it is on disk when this returns."""
+    def _note(self, record: RunRecord) -> None:
+        """Note down what is to be recorded, for as long as the machine lives."""
         content = {**record.to_dict(), "result_path": record.result_path.name}
         path = _note_path(self.results_dir, record.result_path)
-        files.commit(path, [sealed({"token": self.folder.name, "record": content})], syncer)
-        syncer.flush()
+        files.commit(path, [sealed({"token": self.folder.name, "record": content})], files.Syncer("fast"))
 
     def _result(self) -> tuple[Path, str]:
         """Return what the runner wrote, and its suffix."""
@@ -195,16 +195,20 @@ def notes(results_dir: Path, params_hash: str = "") -> Iterator[Note]:
     """
     folder = results_dir / _RUNS / _NOTES
     for name in sorted(files.list_folder(folder)):
-        if params_hash not in name or not name.endswith(".json"):
-            continue
-        try:
-            document, _ = unsealed(files.read_whole(folder / name))
-            record = RunRecord.from_dict(document["record"]).located(results_dir)
-            note = Note(str(document["token"]), record)
-        except (OSError, MetadataError, *DAMAGE):
-            continue
-        if name == f"{record.result_path.name}.json" and record.result_path.parent == results_dir:
+        note = _read_note(results_dir, name) if params_hash in name and name.endswith(".json") else None
+        if note is not None:
             yield note
+
+
+def _read_note(results_dir: Path, name: str) -> Note | None:
+    try:
+        document, _ = unsealed(files.read_whole(results_dir / _RUNS / _NOTES / name))
+        record = RunRecord.from_dict(document["record"]).located(results_dir)
+        path = record.result_path
+        is_its_own = name == f"{path.name}.json" and path.parent == results_dir
+        return Note(str(document["token"]), record) if is_its_own else None
+    except (OSError, MetadataError, *DAMAGE):
+        return None
 
 
 def has_note(results_dir: Path, result_path: Path) -> bool:
@@ -313,8 +317,8 @@ def clear_remains(results_dir: Path) -> int:
     """
     leases, home, removed = claims(results_dir), results_dir / _RUNS, 0
     names = files.list_folder(home)
-    for inner in (_LEASES, _NOTES):
-        _clear_scraps(home / inner)
+    _clear_scraps(home / _LEASES, lambda name: not name.endswith(".json"))
+    _clear_scraps(home / _NOTES, lambda name: _read_note(results_dir, name) is None)
     claimed = [name.removesuffix(".json") for name in files.list_folder(home / _LEASES) if name.endswith(".json")]
     for name in {*names, *claimed} - {_LEASES, _NOTES}:
         with contextlib.suppress(OSError):
@@ -331,10 +335,10 @@ def clear_remains(results_dir: Path) -> int:
     return removed
 
 
-def _clear_scraps(folder: Path) -> None:
-    """Remove what a process left of a claim that it was killed at; nobody is at work on one for an hour."""
+def _clear_scraps(folder: Path, is_scrap: Callable[[str], bool]) -> None:
+    """Remove what a process that was killed left of a claim or a note; nobody is at work on one for an hour."""
     for name in files.list_folder(folder):
-        if not name.endswith(".json"):
+        if is_scrap(name):
             with contextlib.suppress(OSError):
                 if time.time() - os.stat(folder / name).st_mtime > _OLD:
                     os.unlink(folder / name)
