@@ -1979,11 +1979,19 @@ _FOREIGN: set[Path] = set()
 
 def _check_root(root: Path, home: Path, shared: str | None) -> None:
     """Refuse a root in which anybody may put files, and say whose it is where that is somebody else."""
-    if files.is_there(home) and not files.is_folder(home):
+    try:
+        facts = files.facts_of(home)
+    except OSError as error:
         raise RootError(
-            errno.ENOTDIR, f"the root '{root}' is a file; expected a folder of caches: pass another root"
+            error.errno or errno.EACCES,
+            f"the root '{root}' cannot be reached ({error.strerror or error}); pass another root",
+        ) from error
+    there = next((each for each in (home, *home.parents) if files.is_there(each)), home)
+    if not files.is_folder(there) and files.is_there(there):
+        what = "is a file" if there == home else f"lies in the file '{there}'"
+        raise RootError(
+            errno.ENOTDIR, f"the root '{root}' {what}; expected a folder of caches: pass another root"
         )
-    facts = files.facts_of(home)
     if facts is None:
         return
     if facts.open_to_all:

@@ -113,6 +113,9 @@ class ChunkMemo:
         compression: str | None = None,
         allow_pickle: bool = True,
     ) -> None:
+        if root is not None and not isinstance(root, str | os.PathLike):
+            way = f"axis_values={root!r}" if isinstance(root, Mapping) else f"root={str(root)!r}"
+            raise SpecError(f"root must be the path of a folder, got {root!r}; write {way}")
         if not isinstance(axis_values, Mapping):
             raise SpecError(
                 f"axis_values must map axis names to values, got {axis_values!r}; pass {{}} for no axes, or"

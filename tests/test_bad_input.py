@@ -78,6 +78,12 @@ def in_a_file(root: Path) -> Any:
     return sweep(root / "file")()
 
 
+def below_a_file(root: Path) -> Any:
+    """Call with a root below a file."""
+    (root / "file").write_text("", encoding="utf-8")
+    return sweep(root / "file" / "root")()
+
+
 def overlapping(root: Path, **options: Any) -> Path:
     """Write a cache, then another of the same id."""
     cache(root).write_metadata()
@@ -256,6 +262,24 @@ BAD = {
         lambda root: cache(root, "../x"), ValueError, ("'../x'", "params_to_cache_id")
     ),
     "a root that is a file": Bad(in_a_file, OSError, ("root", "is a file", "another root")),
+    "a root below a file": Bad(
+        below_a_file, OSError, ("root", "lies in the file", "a folder of caches", "another root")
+    ),
+    "axes for a root": Bad(
+        lambda root: ChunkMemo({"x": [1]}),  # type: ignore[arg-type]
+        ValueError,
+        ("root must be the path of a folder", "{'x': [1]}", "write axis_values={'x': [1]}"),
+    ),
+    "a number for a root": Bad(
+        lambda root: ChunkMemo(3, axis_values=AXES),  # type: ignore[arg-type]
+        ValueError,
+        ("root", "got 3", "write root='3'"),
+    ),
+    "more values than memory holds": Bad(
+        lambda root: sweep(root, axis_values={"x": range(10**30), "y": [1]})(),
+        ValueError,
+        ("100,000,000 at most", "range(0, 1000000000000000000000000000000)", "sample()"),
+    ),
     "no such cache": Bad(
         lambda root: ChunkCache.load_from_cache(root, "nope"),
         FileNotFoundError,
@@ -360,6 +384,37 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pyt
             runner()
         assert str(tmp_path / "readonly") in str(caught.value)
         assert errno.EACCES == caught.value.errno
+
+
+def test_a_root_where_no_folder_can_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system such as ``/proc`` says of every new folder that the one above is missing: that is told."""
+    tried: list[str] = []
+
+    def refuse(path: Any, *_: Any, **__: Any) -> None:
+        tried.append(os.fspath(path))
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    (tmp_path / "proc").mkdir()
+    known = os.mkdir
+    monkeypatch.setattr(os, "mkdir", lambda path, *rest: (refuse if "foo" in str(path) else known)(path, *rest))
+    with pytest.raises(OSError, match=r"foo' cannot be written .*makes no folders.*another root") as caught:
+        sweep(tmp_path / "proc" / "foo")()
+    assert tried
+    assert "chunk_memo.errors" == type(caught.value).__module__
+
+
+def test_a_root_that_cannot_be_reached_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in a folder into which this user may not look is not taken for a file."""
+    known = os.stat
+
+    def closed(path: Any, *rest: Any, **options: Any) -> os.stat_result:
+        if "closed" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return known(path, *rest, **options)
+
+    monkeypatch.setattr(os, "stat", closed)
+    with pytest.raises(OSError, match=r"closed/root' cannot be reached \(Permission denied\); pass another root"):
+        sweep(tmp_path / "closed" / "root")()
 
 
 @pytest.mark.parametrize("stored", [0, 1])
