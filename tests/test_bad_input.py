@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chunk_memo import ChunkCache, ChunkMemo, OverlapWarning, StoreError, run
+from chunk_memo import ChunkCache, ChunkMemo, OverlapWarning, RunHistory, StoreError, run
 from chunk_memo.disk import chunkfile
 
 AXES: dict[str, list[int]] = {"x": [1, 2, 3], "y": [10, 20]}
@@ -82,6 +83,12 @@ def below_a_file(root: Path) -> Any:
     """Call with a root below a file."""
     (root / "file").write_text("", encoding="utf-8")
     return sweep(root / "file" / "root")()
+
+
+def decorated_twice(root: Path) -> Any:
+    """Decorate a decorated function."""
+    memo = ChunkMemo(root=root, axis_values=AXES, verbose=0)
+    return memo.cache()(memo.cache()(products))
 
 
 def overlapping(root: Path, **options: Any) -> Path:
@@ -280,6 +287,63 @@ BAD = {
         ValueError,
         ("100,000,000 at most", "range(0, 1000000000000000000000000000000)", "sample()"),
     ),
+    "a keyword misspelt": Bad(
+        lambda root: sweep(root)(map_fun="threads"),
+        TypeError,
+        ("'map_fun' (did you mean 'map_fn'?)", "'refresh'"),
+    ),
+    "a param misspelt": Bad(
+        lambda root: sweep(root, with_params)(parms=1), TypeError, ("'parms' (did you mean 'params'?)",)
+    ),
+    "a keyword of a decorator misspelt": Bad(
+        lambda root: ChunkMemo(root, axis_values=AXES).cache(vectorise=True),  # type: ignore[call-arg]
+        ValueError,
+        ("'vectorise' is no keyword of cache() (did you mean 'vectorize'?)", "'depends_on'", "'map_fn'"),
+    ),
+    "a map misspelt, in a decorator": Bad(
+        lambda root: ChunkMemo(root, axis_values=AXES).cache(map_fn="process"),
+        ValueError,
+        ("map_fn", "got 'process' (did you mean 'processes'?)"),
+    ),
+    "a text for a switch": Bad(
+        lambda root: sweep(root)(refresh="no"), ValueError, ("refresh must be True or False, got 'no'",)
+    ),
+    "an observer without a list": Bad(
+        lambda root: sweep(root)(observers=print), ValueError, ("observers must be a list", "observers=[…]")
+    ),
+    "the class of an observer": Bad(
+        lambda root: run(cache(root), products, observers=[RunHistory]),  # type: ignore[list-item]
+        ValueError,
+        ("the class 'RunHistory'", "write RunHistory()"),
+    ),
+    "an observer that cannot be called": Bad(
+        lambda root: run(cache(root), products, observers=[3]),  # type: ignore[list-item]
+        ValueError,
+        ("called with an event, got 3",),
+    ),
+    "no workers": Bad(
+        lambda root: sweep(root)(map_fn="threads", map_fn_kwargs={"workers": 0}),
+        ValueError,
+        ("workers must be a whole number from 1 up, got 0",),
+    ),
+    "workers of joblib": Bad(
+        lambda root: sweep(root)(map_fn="joblib", map_fn_kwargs={"workers": 2}),
+        ValueError,
+        ("map_fn='joblib'", "write n_jobs"),
+    ),
+    "a function decorated twice": Bad(
+        decorated_twice, TypeError, ("'products' is decorated already", "products.__wrapped__")
+    ),
+    "a return forgotten": Bad(
+        lambda root: sweep(root, lambda x, y: None)(),
+        ValueError,
+        ("2 points (x: 1, y: 2)", "returned None", "is a return missing?", "vectorize=True", "outputs='opaque'"),
+    ),
+    "vectorize forgotten": Bad(
+        lambda root: sweep(root, lambda x, y: 4.5)(),
+        ValueError,
+        ("2 points (x: 1, y: 2)", "returned 4.5", "an output for each, 2 in all", "vectorize=True"),
+    ),
     "no such cache": Bad(
         lambda root: ChunkCache.load_from_cache(root, "nope"),
         FileNotFoundError,
@@ -451,6 +515,28 @@ def test_a_full_disk_stops_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (errno.ENOSPC, 2) == (caught.value.errno, caught.value.diagnostics.cached_points)
     done = stream(tmp_path)()
     assert (2, 4) == (done.cached_points, done.executed_points)
+
+
+def test_a_function_of_single_values_is_told_of_vectorize(tmp_path: Path) -> None:
+    """What cannot be done with lists is a TypeError, and the note says how the function gets single values."""
+    with pytest.raises(TypeError, match="sequence") as caught:
+        sweep(tmp_path, lambda x, y: x * y)()
+    [note] = caught.value.__notes__
+    assert note.endswith("where it takes one value of each, decorate it with vectorize=True")
+    with pytest.raises(TypeError, match="str") as caught:
+        ChunkMemo(tmp_path, axis_values=AXES, verbose=0).cache(vectorize=True)(lambda x, y: x + "1")()
+    assert ["vectorize=True" in note for note in caught.value.__notes__] == [False]
+
+
+def test_a_wrapper_of_a_decorated_function_is_a_function(tmp_path: Path) -> None:
+    """What ``functools.wraps`` copies from a decorated function does not make another one of it."""
+    inner = sweep(tmp_path)
+
+    @functools.wraps(inner)
+    def outer(x: list[int], y: list[int]) -> Any:
+        return inner(x=x, y=y)[0]
+
+    assert products(**AXES) == sweep(tmp_path, outer)()[0]
 
 
 def test_a_function_that_raises_is_told_where(tmp_path: Path) -> None:
