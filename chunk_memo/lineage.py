@@ -37,6 +37,7 @@ from chunk_memo.versions import (
     Version,
     Versions,
     diff_of,
+    other_params,
     params_of,
     predecessor,
     what_changed,
@@ -136,6 +137,10 @@ class Lineage:
         if found is not None and not found.declared:
             cache.miss_reason = what_changed(found.version, identity, self._label)
             return None if there else found
+        if found is None and not there:
+            cache.miss_reason = other_params(
+                self._history, self._name, identity.module, params, self._evolution, self._exists
+            )
         return found
 
     def _exists(self, cache_id: str) -> bool:

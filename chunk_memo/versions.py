@@ -48,6 +48,7 @@ __all__ = [
     "diff_of",
     "identity_of",
     "of_module",
+    "other_params",
     "params_of",
     "predecessor",
     "what_changed",
@@ -428,7 +429,8 @@ def predecessor(
     Returns
     -------
     Predecessor or None
-        The one whose results count by declaration; else the newest for these params.
+        The one whose results count by declaration; else, of those for these params, the one that differs least
+        from the current code, and of several the newest.
     """
     versions = history.of((name, *evolution.names))
     current = [version.recorded_at for version in versions if (version.name, version.code) == (name, code)]
@@ -440,12 +442,71 @@ def predecessor(
         for version, cache_id in _declared(line, name, params, evolution):
             if exists(cache_id):
                 return Predecessor(version, cache_id, True)
-    for version in others:
+    for version in sorted(others, key=lambda version: _distance(version, identity)):
         for _, before in _leading(version, params, evolution):
             cache_id = _cache_id(version, before)
             if exists(cache_id):
                 return Predecessor(version, cache_id, False)
     return None
+
+
+def _distance(version: Version, identity: FunctionIdentity) -> float:
+    """Return in how many parts a version differs from the current code."""
+    if version.record.get("scheme") != identity.scheme:
+        return math.inf
+    return len(differences(version.parts, identity.parts))
+
+
+def other_params(
+    history: History,
+    name: str,
+    module: str,
+    params: Mapping[str, Any],
+    evolution: Evolution,
+    exists: Callable[[str], bool],
+) -> str | None:
+    """Say what to declare where all results of a function were made when its params had other names.
+
+    Parameters
+    ----------
+    history : History
+        What lies in the root.
+    name : str
+        The function's name.
+    module : str
+        The module that defines it.
+    params : mapping of str to object
+        The params of the call.
+    evolution : Evolution
+        What the function declares.
+    exists : callable
+        Tells whether there is a cache of an id.
+
+    Returns
+    -------
+    str or None
+        Such as ``nothing is stored for these params: what is stored was made before there was 'beta', and counts
+        for one value of it with new_params={'beta': …}``; None where results have these names, or there are none.
+    """
+    now = frozenset(params)
+    versions = of_module(history.of((name, *evolution.names)), module)
+    shapes = {shape for version in versions if any(map(exists, version.caches)) for shape in version.shapes}
+    if not shapes or now in shapes:
+        return None
+    nearest = min(shapes, key=lambda shape: (len(shape ^ now), sorted(shape)))
+    new, gone = sorted(now - nearest), sorted(nearest - now)
+    if new and not gone:
+        added = ", ".join(f"{each!r}: …" for each in new)
+        names = " and ".join(map(repr, new))
+        way = f"was made before there was {names}, and counts for one value of it with new_params={{{added}}}"
+    elif len(new) == len(gone) == 1:
+        way = (
+            f"has {gone[0]!r} in place of {new[0]!r}, and counts with renamed_from={{{new[0]!r}: {gone[0]!r}}},"
+            f" if only the name is new"
+        )
+    else:
+        return None
+    return f"nothing is stored for these params: what is stored {way}"
 
 
 def _leading(
