@@ -896,6 +896,35 @@ class ChunkCache:
         SpecError
             Where it is this cache, or where its axes and `pinned` are not this cache's axes.
         """
+        record = self._adoption(cache_id, pinned, version)
+        self.write_metadata()
+        self._bins()
+        self._commit_record(record)
+
+    def as_adopting(self, cache_id: str, pinned: Mapping[str, Any]) -> ChunkCache:
+        """Return a view for plans in which the results of another cache count; nothing is written.
+
+        Parameters
+        ----------
+        cache_id : str
+            The other cache.
+        pinned : mapping
+            Axes that the other cache does not have, each with the one value at which its results hold.
+
+        Returns
+        -------
+        ChunkCache
+            The view.
+        """
+        view = copy.copy(self)
+        view._state = self._new_state(self.grid)
+        view._bins()
+        view._state.folder.records.presume(self._adoption(cache_id, pinned, None))
+        view._state.layers.update()
+        return view
+
+    def _adoption(self, cache_id: str, pinned: Mapping[str, Any] | None, version: str | None) -> Adopted:
+        """Return the record by which the results of another cache count."""
         pinned = {axis: normalize(value) for axis, value in (pinned or {}).items()}
         version = self.version if version is None else _checked_version(version)
         if (_checked_id(cache_id), version) == (self.cache_id, self.version):
@@ -910,10 +939,7 @@ class ChunkCache:
                 f" other, to the one value at which its results hold"
             )
         canonical_many(list(pinned.values()))
-        record = Adopted(cache_id, version, pinned, known["identity"], self.version, time.time_ns())
-        self.write_metadata()
-        self._bins()
-        self._commit_record(record)
+        return Adopted(cache_id, version, pinned, known["identity"], self.version, time.time_ns())
 
     def invalidate(self, *, axis_indices: Mapping[str, Any] | None = None, **axes: Any) -> int:
         """Let stored results count no more, so that their points are computed again; nothing is deleted.

@@ -41,6 +41,7 @@ from chunk_memo.identity import (
     FunctionIdentity,
     canonical_bytes,
     identify_function,
+    normalize,
     unwrap,
 )
 from chunk_memo.layers import GcReport
@@ -436,6 +437,7 @@ class Sweep:
         self._check_names()
         self._order = self._axis_order()
         self._grid = memo.grid_for(self._order)
+        self._check_new_axes()
         self._name = settings.name or _qualname(function)
         self._ignored = frozenset(settings.ignore)
         self._code, self._bound = _unbound(function)
@@ -460,8 +462,9 @@ class Sweep:
             self._name,
             settings.on_code_change,
             settings.version,
-            settings.evolution,
+            settings.evolution.without(self._axes),
             memo.placing(),
+            {name: value for name, value in settings.evolution.added.items() if name in self._axes},
         )
 
     def _check_axes(self) -> None:
@@ -489,13 +492,25 @@ class Sweep:
         }
         for setting, names in named.items():
             for name in names:
-                if name in self._axes:
+                if name in self._axes and setting != "new_params":
                     raise SpecError(f"{setting} names params, and {name!r} is an axis; leave it out")
                 if name not in self._parameters and not self._takes_any:
                     raise SpecError(
                         f"{setting} names {name!r}, which {_qualname(self._function)!r} does not take; its"
                         f" arguments are {list(self._parameters)}"
                     )
+
+    def _check_new_axes(self) -> None:
+        """Refuse a value at which older results would hold, and which the new axis does not have."""
+        for name, value in self._settings.evolution.added.items():
+            if name not in self._axes:
+                continue
+            axis = self._grid.axis(name)
+            if canonical_bytes(normalize(value), name) not in axis.lookup:
+                raise SpecError(
+                    f"new_params says that older results hold for {name}={value!r}, and axis {name!r} has no such"
+                    f" value; add it to axis_values, or leave {name!r} out of new_params"
+                )
 
     def _axis_order(self) -> tuple[str, ...]:
         if self._settings.axis_order is not None:
