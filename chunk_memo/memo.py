@@ -304,7 +304,8 @@ class ChunkMemo:
         on_code_change : {"recompute", "warn", "error"}, default "recompute"
             What to do where results for the params of a call were made by other code.
         new_params : mapping of str to object, optional
-            ``{"beta": 0.0}``: results from before there was `beta` count for this value of it.
+            ``{"beta": 0.0}``: results from before there was the param, or the axis, `beta` count for this value
+            of it.
         renamed_from : str, mapping, or sequence of these, optional
             ``"old_name"`` of the function, ``{"beta": "b"}`` of params (new: old), or both as
             ``("old_name", {"beta": "b"})``: results under the old names count. A function that moves to
@@ -323,8 +324,8 @@ class ChunkMemo:
         SignatureError
             Where the function is async, a generator, or lacks an argument for an axis.
         SpecError
-            Where `outputs`, `version`, `name` or `on_code_change` cannot be, or a setting names an axis or an
-            argument that is not there.
+            Where `outputs`, `version`, `name`, `map_fn` or `on_code_change` cannot be, or a setting names an axis
+            or an argument that is not there.
         """
         settings = Settings(
             params_arg=params_arg,

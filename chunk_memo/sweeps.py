@@ -194,7 +194,8 @@ class SweepFunction(Protocol[Returned]):
         Returns
         -------
         Versions
-            A sequence, which prints as a table; each with dates, points, bytes and a diff of the code.
+            A sequence, which prints as a table; each with dates, points and bytes, and the ``diff`` of the code
+            from then to now: ``print(foo.versions()[0].diff)``.
         """
 
     def accept(self, version: CodeVersion | str | int | None = None) -> int:
@@ -542,23 +543,8 @@ class Sweep:
                 return self._run(run, args, kwargs)
 
         self._wrapper = wrapper
-        parts: dict[str, Any] = {
-            "sweep": self._sweep,
-            "cases": self._cases,
-            "sample": self._sample,
-            "cache_status": self._cache_status,
-            "plan": self._plan,
-            "cache_for": self._cache_for,
-            "versions": self._versions,
-            "accept": self._accept,
-            "forget": self._forget,
-            "invalidate": self._invalidate,
-            "gc": self._gc,
-            "explain_identity": self._explain_identity,
-            "failures": self._failures,
-        }
-        for name, part in parts.items():
-            setattr(wrapper, name, part)
+        for name in _PARTS:
+            setattr(wrapper, name, getattr(self, f"_{name}"))
         return wrapper
 
     def decorates(self, function: Callable[..., Any]) -> bool:
@@ -989,6 +975,27 @@ class Sweep:
             return None
         heirs = [vars(base).get(name) is member for base in kind.__mro__]
         return kind if any(heirs) and not heirs[0] else None
+
+
+_PARTS = (
+    "sweep",
+    "cases",
+    "sample",
+    "cache_status",
+    "plan",
+    "cache_for",
+    "versions",
+    "accept",
+    "forget",
+    "invalidate",
+    "gc",
+    "explain_identity",
+    "failures",
+)
+"""What the wrapper carries, as :class:`SweepFunction` tells; ``help(foo.plan)`` shows the same."""
+
+for _part in _PARTS:
+    getattr(Sweep, f"_{_part}").__doc__ = getattr(SweepFunction, _part).__doc__
 
 
 def _switch(options: dict[str, Any], name: str) -> bool:

@@ -124,6 +124,19 @@ BAD = {
     "an unknown axis by index": Bad(
         lambda root: sweep(root)(axis_indices={"z": 1}), KeyError, ("no axis 'z'", "['x', 'y']")
     ),
+    "no value of an axis": Bad(
+        lambda root: sweep(root)(x=None), KeyError, ("'x' has no value None", "leave it out", "all its 3 values")
+    ),
+    "a slice for values": Bad(
+        lambda root: sweep(root)(x=slice(0, 2)),
+        KeyError,
+        ("'x' has no value slice(0, 2, None)", "axis_indices={'x': slice(0, 2, None)}"),
+    ),
+    "a text where there are numbers": Bad(
+        lambda root: sweep(root)(x="12"),
+        KeyError,
+        ("'x' has no value '12'; it has 1, 2, 3;", "extend_cache=True"),
+    ),
     "an index that is not there": Bad(
         lambda root: sweep(root)(axis_indices={"x": 7}), IndexError, ("7", "'x'", "3 values")
     ),
@@ -407,6 +420,7 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path, monkeypatch: py
     """It is a ValueError that says to upgrade, never damage: the file stays, and nothing is computed over it."""
     with monkeypatch.context() as patch:
         patch.setattr(chunkfile, "FORMAT_VERSION", 99)
+        patch.setattr(chunkfile, "_templates", chunkfile._Templates())
         run(cache(tmp_path), products)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.h5")}
     with pytest.raises(
