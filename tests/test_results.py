@@ -298,7 +298,7 @@ def test_an_array_is_made_of_one_variable(tmp_path: Path) -> None:
     memo = ChunkMemo(tmp_path, axis_values={"x": [1, 2], "y": [3, 4]}, verbose=0)
     result = memo.cache(vectorize=True)(lambda x, y: x * y).sweep()
     assert [[3, 4], [6, 8]] == np.asarray(result).tolist()
-    assert (np.float32, 21.0) == (np.asarray(result, np.float32).dtype, float(np.sum(np.asarray(result))))
+    assert ("float32", 21.0) == (str(np.asarray(result, np.float32).dtype), float(np.sum(np.asarray(result))))
     holes = np.asarray(partly_stored(tmp_path / "holes").result())
     assert int(np.isnan(holes).sum()) == 8
     both = memo.cache(vectorize=True)(lambda x, y: {"sum": x + y, "product": x * y}).sweep()
