@@ -307,20 +307,19 @@ class Ledger:
     ----------
     log : FailureLog or None
         The records; None where a cache keeps none.
-    selection : Selection
-        The request.
+    order : sequence of str
+        Names of the axes.
     """
 
-    def __init__(self, log: FailureLog | None, selection: Selection) -> None:
+    def __init__(self, log: FailureLog | None, order: Sequence[str]) -> None:
         self._log = log
-        self._selection = selection
         self._known: dict[PointKey, Failure] = {}
         self._records: dict[PointKey, list[str]] = {}
         self._open: dict[str, set[PointKey]] = {}
         self._of: dict[str, list[Failure]] = {}
         self._touched: set[str] = set()
         if log is not None:
-            self._take([f for f in log.read() if sorted(f.order) == sorted(selection.order)])
+            self._take([f for f in log.read() if sorted(f.order) == sorted(order)])
 
     def _take(self, failures: Sequence[Failure]) -> None:
         keys = PointKeys()
@@ -334,14 +333,16 @@ class Ledger:
                 self._open.setdefault(name, set()).add(key)
 
     def sift(
-        self, missing: Sequence[Missing], retry: str | int
+        self, selection: Selection, missing: Sequence[Missing], retry: str | int
     ) -> tuple[list[Missing], list[tuple[Missing, Failure]]]:
         """Tell the points that are to be run from those that failed before and are left out.
 
         Parameters
         ----------
+        selection : Selection
+            A request.
         missing : sequence of Missing
-            What a read did not find.
+            What a read of it did not find.
         retry : str or int
             ``"failed"``, ``"never"`` or a number of attempts.
 
@@ -356,7 +357,7 @@ class Ledger:
         out = {key: f for key, f in self._known.items() if isinstance(most, int) and f.attempts >= most}
         if not out:
             return list(missing), []
-        where = _Finder(self._selection, out)
+        where = _Finder(selection, out)
         run: list[Missing] = []
         left: list[tuple[Missing, Failure]] = []
         for rank, cell, points in missing:

@@ -356,7 +356,9 @@ class GridDesign:
         status = np.full(self.selection.shape, STORED, np.int8)
         if not missing:
             return status
-        never, failed = Ledger(self.cache.recorded_failures(), self.selection).sift(missing, "never")
+        never, failed = Ledger(self.cache.recorded_failures(), self.selection.order).sift(
+            self.selection, missing, "never"
+        )
         for rank, cell, points in never:
             _put(status, cell, points, MISSING)
             if fail is not None:
