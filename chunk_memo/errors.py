@@ -338,7 +338,7 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """
     import difflib
 
-    close = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.7)
+    close = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

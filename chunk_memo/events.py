@@ -185,7 +185,8 @@ def checked_observers(observers: Any) -> tuple[Observer, ...]:
     True
     """
     if isinstance(observers, str) or not isinstance(observers, Iterable):
-        raise SpecError(f"observers must be a list, got {observers!r}; write observers=[…] around it")
+        came = f"one {type(observers).__name__}" if callable(observers) else repr(observers)
+        raise SpecError(f"observers must be a list, got {came}; write observers=[…] around it")
     given = tuple(observers)
     for each in given:
         if isinstance(each, type):

@@ -321,6 +321,12 @@ BAD = {
     "a text for a switch": Bad(
         lambda root: sweep(root)(refresh="no"), ValueError, ("refresh must be True or False, got 'no'",)
     ),
+    "a history without a list": Bad(
+        lambda root: sweep(root)(observers=RunHistory()), ValueError, ("got one RunHistory; write observers=[…]",)
+    ),
+    "a keyword cut short": Bad(
+        lambda root: sweep(root)(x=4, extend=True), TypeError, ("'extend' (did you mean 'extend_cache'?)",)
+    ),
     "an observer without a list": Bad(
         lambda root: sweep(root)(observers=print), ValueError, ("observers must be a list", "observers=[…]")
     ),
