@@ -957,6 +957,35 @@ class ChunkCache:
         SpecError
             Where it is this cache, or where its axes and `pinned` are not this cache's axes.
         """
+        record = self._adoption(cache_id, pinned, version)
+        self.write_metadata()
+        self._bins()
+        self._commit_record(record)
+
+    def as_adopting(self, cache_id: str, pinned: Mapping[str, Any]) -> ChunkCache:
+        """Return a view for plans in which the results of another cache count; nothing is written.
+
+        Parameters
+        ----------
+        cache_id : str
+            The other cache.
+        pinned : mapping
+            Axes that the other cache does not have, each with the one value at which its results hold.
+
+        Returns
+        -------
+        ChunkCache
+            The view.
+        """
+        view = copy.copy(self)
+        view._state = self._new_state(self.grid)
+        view._bins()
+        view._state.folder.records.presume(self._adoption(cache_id, pinned, None))
+        view._state.layers.update()
+        return view
+
+    def _adoption(self, cache_id: str, pinned: Mapping[str, Any] | None, version: str | None) -> Adopted:
+        """Return the record by which the results of another cache count."""
         pinned = {axis: normalize(value) for axis, value in (pinned or {}).items()}
         version = self.version if version is None else _checked_version(version)
         if (_checked_id(cache_id), version) == (self.cache_id, self.version):
@@ -971,10 +1000,7 @@ class ChunkCache:
                 f" other, to the one value at which its results hold"
             )
         canonical_many(list(pinned.values()))
-        record = Adopted(cache_id, version, pinned, known["identity"], self.version, time.time_ns())
-        self.write_metadata()
-        self._bins()
-        self._commit_record(record)
+        return Adopted(cache_id, version, pinned, known["identity"], self.version, time.time_ns())
 
     def invalidate(self, *, axis_indices: Mapping[str, Any] | None = None, **axes: Any) -> int:
         """Let stored results count no more, so that their points are computed again; nothing is deleted.
@@ -2099,11 +2125,19 @@ _FOREIGN: set[Path] = set()
 
 def _check_root(root: Path, home: Path, shared: str | None) -> None:
     """Refuse a root in which anybody may put files, and say whose it is where that is somebody else."""
-    if files.is_there(home) and not files.is_folder(home):
+    try:
+        facts = files.facts_of(home)
+    except OSError as error:
         raise RootError(
-            errno.ENOTDIR, f"the root '{root}' is a file; expected a folder of caches: pass another root"
+            error.errno or errno.EACCES,
+            f"the root '{root}' cannot be reached ({error.strerror or error}); pass another root",
+        ) from error
+    there = next((each for each in (home, *home.parents) if files.is_there(each)), home)
+    if not files.is_folder(there) and files.is_there(there):
+        what = "is a file" if there == home else f"lies in the file '{there}'"
+        raise RootError(
+            errno.ENOTDIR, f"the root '{root}' {what}; expected a folder of caches: pass another root"
         )
-    facts = files.facts_of(home)
     if facts is None:
         return
     if facts.open_to_all:

@@ -86,6 +86,10 @@ class Diagnostics:
     --------
     >>> Diagnostics(total_chunks=2, cached_chunks=1, executed_chunks=1).executed_chunks
     1
+    >>> print(
+    ...     Diagnostics(total_chunks=2, total_points=9, cached_points=4, executed_points=5, execute_seconds=1.5)
+    ... )
+    9 points in 2 chunks: 4 read, 5 computed; 1.5 s in the function
     """
 
     total_chunks: int = 0
@@ -126,6 +130,14 @@ class Diagnostics:
     """Number of points that failed, or that failed before and were not run again."""
     nondeterministic_chunks: int = 0
     """Number of chunks that another process had stored meanwhile, with other outputs."""
+
+    def __str__(self) -> str:
+        """Return the points and the seconds, for people."""
+        failed = f", {self.failed_points} failed" if self.failed_points else ""
+        return (
+            f"{self.total_points} points in {self.total_chunks} chunks: {self.cached_points} read,"
+            f" {self.executed_points} computed{failed}; {self.execute_seconds:.3g} s in the function"
+        )
 
     def _repr_html_(self) -> str:
         """Return points, chunks, seconds and bytes, for a notebook."""

@@ -54,6 +54,7 @@ Messages name the subject in quotes, what was expected, what came, and the way o
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
@@ -102,6 +103,7 @@ __all__ = [
     "UnknownValueError",
     "UntrustedPickleError",
     "caller_level",
+    "did_you_mean",
 ]
 
 
@@ -311,6 +313,34 @@ class OwnerWarning(ChunkMemoWarning):
 
 class ReadOnlyWarning(ChunkMemoWarning):
     """Points were computed and not stored, because the root can only be read."""
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return the end of a clause that names what somebody probably meant to write.
+
+    Parameters
+    ----------
+    name : str
+        What was written.
+    names : iterable of str
+        What there is.
+
+    Returns
+    -------
+    str
+        Such as ``" (did you mean 'map_fn'?)"``; empty where nothing is near.
+
+    Examples
+    --------
+    >>> did_you_mean("map_fun", ["map_fn", "retry"])
+    " (did you mean 'map_fn'?)"
+    >>> did_you_mean("gravity", ["map_fn", "retry"])
+    ''
+    """
+    import difflib
+
+    close = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def caller_level() -> int:

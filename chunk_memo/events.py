@@ -12,8 +12,11 @@ from __future__ import annotations
 import functools
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from chunk_memo.errors import SpecError
 
 __all__ = [
     "ChunkDone",
@@ -24,6 +27,7 @@ __all__ = [
     "PointFailed",
     "RunFinished",
     "RunStarted",
+    "checked_observers",
     "this_process",
 ]
 
@@ -155,6 +159,41 @@ class Observer(Protocol):
         event : Event
             What happened.
         """
+
+
+def checked_observers(observers: Any) -> tuple[Observer, ...]:
+    """Return the observers that a caller gave.
+
+    Parameters
+    ----------
+    observers : iterable of Observer
+        What was given.
+
+    Returns
+    -------
+    tuple of Observer
+        The observers.
+
+    Raises
+    ------
+    SpecError
+        Where it is no list, or something in it cannot be called, or is the class of an observer.
+
+    Examples
+    --------
+    >>> checked_observers([print]) == (print,)
+    True
+    """
+    if isinstance(observers, str) or not isinstance(observers, Iterable):
+        came = f"one {type(observers).__name__}" if callable(observers) else repr(observers)
+        raise SpecError(f"observers must be a list, got {came}; write observers=[…] around it")
+    given = tuple(observers)
+    for each in given:
+        if isinstance(each, type):
+            raise SpecError(f"an observer is wanted, got the class {each.__name__!r}; write {each.__name__}()")
+        if not callable(each):
+            raise SpecError(f"an observer can be called with an event, got {each!r}")
+    return given
 
 
 def this_process() -> str:

@@ -181,6 +181,11 @@ def sequence_of_values(values: Any) -> list[Any] | None:
     list or None
         The values, NumPy scalars with a Python counterpart as that.
 
+    Raises
+    ------
+    SpecError
+        Where there are more than memory holds.
+
     Examples
     --------
     >>> sequence_of_values(np.arange(3))
@@ -188,6 +193,11 @@ def sequence_of_values(values: Any) -> list[Any] | None:
     >>> sequence_of_values("abc") is None
     True
     """
+    if isinstance(values, range | np.ndarray) and _count(values) > _MOST_VALUES:
+        raise SpecError(
+            f"an axis has its values in memory, {_MOST_VALUES:,} at most, got {values!r}; give those that are"
+            f" wanted, or draw points by sample(), which needs no list of them"
+        )
     if isinstance(values, range):
         return list(values)
     if isinstance(values, list | tuple):
@@ -202,9 +212,18 @@ def sequence_of_values(values: Any) -> list[Any] | None:
     return None
 
 
+def _count(values: range | npt.NDArray[Any]) -> int:
+    if isinstance(values, range):
+        return (values.stop - values.start) // values.step  # no len() of a range beyond 2**63
+    return values.size
+
+
 def _has_numpy(values: Sequence[Any]) -> bool:
     return any(issubclass(kind, np.generic) for kind in set(map(type, values)))
 
+
+_MOST_VALUES = 100_000_000
+"""Values of an axis: so many take some twenty gigabytes."""
 
 _PYTHON_DTYPES = (np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_))
 

@@ -37,6 +37,9 @@ from chunk_memo.versions import (
     Version,
     Versions,
     diff_of,
+    made_before,
+    narrower,
+    other_params,
     params_of,
     predecessor,
     what_changed,
@@ -76,6 +79,8 @@ class Lineage:
         What the function declares.
     options : mapping of str to object
         Keywords with which :class:`ChunkCache` opens caches of the function.
+    pinned : mapping of str to object, optional
+        Axes that are new, each with the value at which results from before hold.
     """
 
     def __init__(
@@ -87,7 +92,9 @@ class Lineage:
         label: str | None,
         evolution: Evolution,
         options: Mapping[str, Any],
+        pinned: Mapping[str, Any] | None = None,
     ) -> None:
+        self._pinned = dict(pinned or {})
         self._history = history
         self._root = Path(os.path.abspath(root))
         self._name = name
@@ -124,19 +131,56 @@ class Lineage:
         if cache.cache_id in self._settled:
             return None
         there = self._exists(cache.cache_id)
-        if there and (not self._evolution or cache.adopted):
+        if there and (not (self._evolution or self._pinned) or cache.adopted):
             self._settle(cache)
             return None
         if code not in self._scanned:
             self._history.refresh()
             self._scanned.add(code)
-        found = predecessor(
+        found = self._narrower(cache, identity, code, params) or predecessor(
             self._history, self._name, identity, code, params, self._evolution, exists=self._exists
         )
         if found is not None and not found.declared:
             cache.miss_reason = what_changed(found.version, identity, self._label)
+            lacks = self._lacking(cache, found.cache_id)
+            if lacks and not self._pinned:
+                cache.miss_reason += f"; what is stored {made_before(lacks)}"
             return None if there else found
+        if found is None and not there:
+            cache.miss_reason = other_params(
+                self._history,
+                self._name,
+                identity.module,
+                params,
+                self._evolution,
+                cache.axis_order,
+                self._exists,
+            )
         return found
+
+    def _narrower(
+        self, cache: ChunkCache, identity: FunctionIdentity, code: Code, params: Mapping[str, Any]
+    ) -> Predecessor | None:
+        """Return the cache from before there were the axes that the function declares to be new."""
+        if not self._pinned:
+            return None
+        return narrower(
+            self._history,
+            self._name,
+            code,
+            identity.module,
+            params,
+            self._evolution,
+            self._pinned,
+            lambda cache_id: self._lacking(cache, cache_id),
+        )
+
+    def _lacking(self, cache: ChunkCache, cache_id: str) -> frozenset[str] | None:
+        """Return the axes that another cache lacks; None where it is not there, or has others."""
+        known = catalog.known(self._root, cache_id) if self._exists(cache_id) else None
+        if known is None or not set(known["axis_order"]) <= set(cache.axis_order):
+            return None
+        return frozenset(cache.axis_order) - set(known["axis_order"])
 
     def _exists(self, cache_id: str) -> bool:
         """Tell whether a cache has results: none where the function failed, or an adoption was cut short."""
@@ -167,7 +211,7 @@ class Lineage:
         """
         if found is not None and found.declared:
             try:
-                cache.adopt(found.cache_id)
+                cache.adopt(found.cache_id, pinned=found.pinned)
             except (CacheNotFoundError, MetadataError, SpecError):
                 pass  # deleted or damaged, or over other axes: then its results cannot count
         elif found is not None and self._label is None and self._policy != "recompute":
@@ -206,6 +250,8 @@ class Lineage:
         """
         if found is None or not found.declared:
             return cache
+        if found.pinned:
+            return cache.as_adopting(found.cache_id, found.pinned)
         view = copy.copy(cache)
         view.exclusive = view.warn_on_overlap = False
         view.set_identity(found.cache_id)

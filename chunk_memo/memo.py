@@ -5,6 +5,7 @@ What a decorated function does with its calls is the business of :mod:`chunk_mem
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 from collections import deque
@@ -17,12 +18,12 @@ from chunk_memo.cache import ChunkCache
 from chunk_memo.disk import files
 from chunk_memo.disk.chunkfile import MAX_BYTES
 from chunk_memo.disk.filters import checked_compression
-from chunk_memo.errors import MetadataError, SpecError
+from chunk_memo.errors import MetadataError, SpecError, did_you_mean
 from chunk_memo.grid import ChunkKey, Grid, chunk_sizes, make_axis
 from chunk_memo.identity import canonical_bytes, digest_of_bytes, params_to_cache_id
 from chunk_memo.layers import GcReport
 from chunk_memo.lineage import collected
-from chunk_memo.options import Options, RunOptions
+from chunk_memo.options import OPTION_NAMES, Options, RunOptions
 from chunk_memo.runners import Diagnostics
 from chunk_memo.sweeps import Settings, Sweep, SweepFunction
 from chunk_memo.versions import Evolution, History
@@ -113,6 +114,7 @@ class ChunkMemo:
         compression: str | None = None,
         allow_pickle: bool = True,
     ) -> None:
+        _check_root(root)
         if not isinstance(axis_values, Mapping):
             raise SpecError(
                 f"axis_values must map axis names to values, got {axis_values!r}; pass {{}} for no axes, or"
@@ -302,7 +304,8 @@ class ChunkMemo:
         on_code_change : {"recompute", "warn", "error"}, default "recompute"
             What to do where results for the params of a call were made by other code.
         new_params : mapping of str to object, optional
-            ``{"beta": 0.0}``: results from before there was `beta` count for this value of it.
+            ``{"beta": 0.0}``: results from before there was the param, or the axis, `beta` count for this value
+            of it.
         renamed_from : str, mapping, or sequence of these, optional
             ``"old_name"`` of the function, ``{"beta": "b"}`` of params (new: old), or both as
             ``("old_name", {"beta": "b"})``: results under the old names count. A function that moves to
@@ -321,8 +324,8 @@ class ChunkMemo:
         SignatureError
             Where the function is async, a generator, or lacks an argument for an axis.
         SpecError
-            Where `outputs`, `version`, `name` or `on_code_change` cannot be, or a setting names an axis or an
-            argument that is not there.
+            Where `outputs`, `version`, `name`, `map_fn` or `on_code_change` cannot be, or a setting names an axis
+            or an argument that is not there.
         """
         settings = Settings(
             params_arg=params_arg,
@@ -339,7 +342,7 @@ class ChunkMemo:
             on_code_change=on_code_change,
             evolution=Evolution.of(renamed_from, new_params),
             streaming=False,
-            options=Options().updated(options),
+            options=_options(options),
         )
         decorator: Callable[[Callable[..., Any]], SweepFunction[tuple[Any, Diagnostics]]]
         decorator = self._decorator(settings)
@@ -395,7 +398,7 @@ class ChunkMemo:
             on_code_change=on_code_change,
             evolution=Evolution.of(renamed_from, new_params),
             streaming=True,
-            options=Options().updated(options),
+            options=_options(options),
         )
         decorator: Callable[[Callable[..., Any]], SweepFunction[Diagnostics]] = self._decorator(settings)
         return decorator
@@ -623,6 +626,25 @@ class ChunkMemo:
             for each in adopted:
                 cache.adopt(each.cache_id, pinned=each.pinned or None)
         return memo
+
+
+def _check_root(root: Any) -> None:
+    if root is not None and not isinstance(root, str | os.PathLike):
+        way = f"axis_values={root!r}" if isinstance(root, Mapping) else f"root={str(root)!r}"
+        raise SpecError(f"root must be the path of a folder, got {root!r}; write {way}")
+
+
+def _options(given: RunOptions) -> Options:
+    """Return the options of runs that a decorator was given, which may be misspelt keywords of its own."""
+    unknown = next((name for name in given if name not in OPTION_NAMES), None)
+    if unknown is not None:
+        own = [name for name in inspect.signature(ChunkMemo.cache).parameters if name not in ("self", "options")]
+        near = did_you_mean(unknown, [*own, *OPTION_NAMES])
+        raise SpecError(
+            f"{unknown!r} is no keyword of cache(){near}; its keywords are {own}, and those of a run"
+            f" {sorted(OPTION_NAMES)}"
+        )
+    return Options().updated(given)
 
 
 def _several(name: str, given: Any) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypedDict
 
-from chunk_memo.errors import SpecError
+from chunk_memo.errors import SpecError, did_you_mean
 
 __all__ = ["OPTION_NAMES", "Options", "RunOptions", "WorkOptions"]
 
@@ -87,7 +87,8 @@ class Options:
             return self
         unknown = sorted(set(given) - OPTION_NAMES)
         if unknown:
-            raise SpecError(f"{unknown[0]!r} is no option of a run; the options are {sorted(OPTION_NAMES)}")
+            near = did_you_mean(unknown[0], OPTION_NAMES)
+            raise SpecError(f"{unknown[0]!r} is no option of a run{near}; the options are {sorted(OPTION_NAMES)}")
         kept = {name: value for name, value in given.items() if name != "map_fn_kwargs"}
         if "map_fn_kwargs" in given:
             kept["map_fn_kwargs"] = _checked_kwargs(given["map_fn_kwargs"])

@@ -437,11 +437,22 @@ def _recognise(maker: _Maker, output: Any) -> Block:
     if isinstance(output, dict) and output and all(_as_array(v) is not None for v in output.values()):
         return _columns_block(maker, output)
     if _as_array(output) is None:
+        if maker.count > 1 and (output is None or isinstance(output, int | float | complex)):
+            raise OutputError(_one_for_many(maker, output))
         return maker.whole(output)
     fit = maker.fit(output, None)
     if fit is None:
         raise OutputError(_wrong_shape(maker, output))
     return maker.block(fit[0], {"": fit[1]})
+
+
+def _one_for_many(maker: _Maker, output: Any) -> str:
+    forgotten = "is a return missing? " if output is None else ""
+    return (
+        f"{_points(maker)} and returned {output!r}; expected an output for each, {maker.count} in all:"
+        f" {forgotten}A function of single values is decorated with vectorize=True, and outputs='opaque' keeps"
+        f" what a call returns as one piece"
+    )
 
 
 def _as_kind(maker: _Maker, output: Any, kind: str) -> Block:

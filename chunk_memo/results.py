@@ -841,6 +841,33 @@ class SweepResult:
             return np.ma.MaskedArray(np.full(self.shape, np.nan), np.ones(self.shape, bool))
         return found[self.name] if list(found) == [self.name] else found
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """Return what :func:`numpy.asarray` makes of the results; what lacks is NaN, NaT or None.
+
+        Parameters
+        ----------
+        dtype : dtype, optional
+            That of the array.
+        copy : bool, optional
+            False is refused: the values are read.
+
+        Returns
+        -------
+        ndarray
+            The array.
+
+        Raises
+        ------
+        SpecError
+            Where there are several variables.
+        """
+        if copy is False:
+            raise ValueError("the results are read from files, so that an array of them is always a copy")
+        found = self.to_numpy()
+        if isinstance(found, dict):
+            raise SpecError(f"{self!r} has the variables {list(found)}; choose one by to_numpy()[…]")
+        return np.asarray(filled(found), dtype)
+
     def _shaped(self, variable: Variable) -> Array:
         return variable.values.reshape((*self.shape, *variable.trailing))
 

@@ -14,7 +14,7 @@ from chunk_memo import maps
 from chunk_memo.cache import ChunkCache
 from chunk_memo.engine import Diagnostics, Engine
 from chunk_memo.errors import ChunkFormatError, SpecError
-from chunk_memo.events import Observer
+from chunk_memo.events import Observer, checked_observers
 from chunk_memo.grid import ChunkKey
 from chunk_memo.options import Options, RunOptions
 from chunk_memo.outputs import Collector
@@ -364,7 +364,8 @@ def _watchers(settings: Any, observers: Iterable[Observer]) -> list[Observer]:
     from chunk_memo.display.heartbeat import Heartbeat
 
     silent = getattr(settings, "read_only", False)  # a heartbeat lies in the cache's folder
-    watchers: list[Observer] = [*observers] if silent else [*observers, Heartbeat()]
+    given = checked_observers(observers)
+    watchers: list[Observer] = [*given] if silent else [*given, Heartbeat()]
     if getattr(settings, "verbose", 0):
         from chunk_memo.display.progress import ProgressBar
 

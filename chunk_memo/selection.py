@@ -197,14 +197,28 @@ def _is_value(axis: Axis, value: Any) -> bool:
 
 
 def _unknown_value(axis: Axis, value: Any) -> str:
+    if value is None:
+        return f"axis {axis.name!r} has no value None; leave it out to ask for all its {len(axis)} values"
+    if isinstance(value, slice):
+        way = f"axis_indices={{{axis.name!r}: {value!r}}}"
+        return f"axis {axis.name!r} has no value {value!r}; where positions are meant, pass {way}"
     near = _nearest(axis, value)
-    hint = f"; the nearest is {near!r}" if near is not None else ""
+    hint = f"; the nearest is {near!r}" if near is not None else f"; it has {_some(axis)}"
     if near is not None and type(near) is not type(value) and near == value:
         hint += f", {type(near).__name__} where {type(value).__name__} was asked for"
     return (
         f"axis {axis.name!r} has no value {value!r}{hint}; pass extend_cache=True to add it,"
         f" or ask for one of its {len(axis)} values"
     )
+
+
+def _some(axis: Axis) -> str:
+    more = ", …" if len(axis) > _SHOWN else ""
+    return ", ".join(map(repr, axis.values[:_SHOWN])) + more
+
+
+_SHOWN = 3
+"""So many values of an axis are named."""
 
 
 def _nearest(axis: Axis, value: Any) -> Any:

@@ -23,9 +23,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from chunk_memo import maps
 from chunk_memo.cache import ChunkCache
-from chunk_memo.errors import IdentityError, IdentityWarning, SignatureError, SpecError, caller_level
-from chunk_memo.events import Observer
+from chunk_memo.errors import (
+    IdentityError,
+    IdentityWarning,
+    SignatureError,
+    SpecError,
+    caller_level,
+    did_you_mean,
+)
+from chunk_memo.events import Observer, checked_observers
 from chunk_memo.failures import Failures
 from chunk_memo.grid import Grid
 from chunk_memo.identity import (
@@ -33,6 +41,7 @@ from chunk_memo.identity import (
     FunctionIdentity,
     canonical_bytes,
     identify_function,
+    normalize,
     unwrap,
 )
 from chunk_memo.layers import GcReport
@@ -185,7 +194,8 @@ class SweepFunction(Protocol[Returned]):
         Returns
         -------
         Versions
-            A sequence, which prints as a table; each with dates, points, bytes and a diff of the code.
+            A sequence, which prints as a table; each with dates, points and bytes, and the ``diff`` of the code
+            from then to now: ``print(foo.versions()[0].diff)``.
         """
 
     def accept(self, version: CodeVersion | str | int | None = None) -> int:
@@ -332,6 +342,8 @@ class Settings:
                 raise SpecError(f"{name} must be a non-empty string, got {value!r}; write {name}={str(value)!r}")
         if self.on_code_change not in POLICIES:
             raise SpecError(f"on_code_change must be one of {list(POLICIES)}, got {self.on_code_change!r}")
+        if self.options.map_fn is not None:
+            maps.check(self.options)
 
     def plain(self) -> Settings:
         """Return the same with the default name of the params argument.
@@ -416,6 +428,7 @@ class Sweep:
         self._function = function
         self._settings = settings
         _refuse_async(function)
+        _refuse_twice(function)
         self._signature = _signature(function)
         self._parameters = self._signature.parameters
         kinds = [p.kind for p in self._parameters.values()]
@@ -425,6 +438,7 @@ class Sweep:
         self._check_names()
         self._order = self._axis_order()
         self._grid = memo.grid_for(self._order)
+        self._check_new_axes()
         self._name = settings.name or _qualname(function)
         self._ignored = frozenset(settings.ignore)
         self._code, self._bound = _unbound(function)
@@ -449,8 +463,9 @@ class Sweep:
             self._name,
             settings.on_code_change,
             settings.version,
-            settings.evolution,
+            settings.evolution.without(self._axes),
             memo.placing(),
+            {name: value for name, value in settings.evolution.added.items() if name in self._axes},
         )
 
     def _check_axes(self) -> None:
@@ -478,13 +493,25 @@ class Sweep:
         }
         for setting, names in named.items():
             for name in names:
-                if name in self._axes:
+                if name in self._axes and setting != "new_params":
                     raise SpecError(f"{setting} names params, and {name!r} is an axis; leave it out")
                 if name not in self._parameters and not self._takes_any:
                     raise SpecError(
                         f"{setting} names {name!r}, which {_qualname(self._function)!r} does not take; its"
                         f" arguments are {list(self._parameters)}"
                     )
+
+    def _check_new_axes(self) -> None:
+        """Refuse a value at which older results would hold, and which the new axis does not have."""
+        for name, value in self._settings.evolution.added.items():
+            if name not in self._axes:
+                continue
+            axis = self._grid.axis(name)
+            if canonical_bytes(normalize(value), name) not in axis.lookup:
+                raise SpecError(
+                    f"new_params says that older results hold for {name}={value!r}, and axis {name!r} has no such"
+                    f" value; add it to axis_values, or leave {name!r} out of new_params"
+                )
 
     def _axis_order(self) -> tuple[str, ...]:
         if self._settings.axis_order is not None:
@@ -516,24 +543,24 @@ class Sweep:
                 return self._run(run, args, kwargs)
 
         self._wrapper = wrapper
-        parts: dict[str, Any] = {
-            "sweep": self._sweep,
-            "cases": self._cases,
-            "sample": self._sample,
-            "cache_status": self._cache_status,
-            "plan": self._plan,
-            "cache_for": self._cache_for,
-            "versions": self._versions,
-            "accept": self._accept,
-            "forget": self._forget,
-            "invalidate": self._invalidate,
-            "gc": self._gc,
-            "explain_identity": self._explain_identity,
-            "failures": self._failures,
-        }
-        for name, part in parts.items():
-            setattr(wrapper, name, part)
+        for name in _PARTS:
+            setattr(wrapper, name, getattr(self, f"_{name}"))
         return wrapper
+
+    def decorates(self, function: Callable[..., Any]) -> bool:
+        """Tell whether a function is the one that users call.
+
+        Parameters
+        ----------
+        function : callable
+            A function.
+
+        Returns
+        -------
+        bool
+            Whether it is.
+        """
+        return function is self._wrapper
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what travels: everything but what is known of this process, and of the disk.
@@ -802,8 +829,10 @@ class Sweep:
         try:
             given = dict(self._signature.bind_partial(*args, **kwargs).arguments)
         except TypeError as error:
+            strange = next((name for name in kwargs if name not in self._parameters), "")
+            near = did_you_mean(strange, [*self._parameters, *_CALL_OPTIONS])
             raise SignatureError(
-                f"{_qualname(self._function)!r} cannot be called like that: {error}; its arguments are"
+                f"{_qualname(self._function)!r} cannot be called like that: {error}{near}; its arguments are"
                 f" {list(self._parameters)}, and the call's own {list(_CALL_OPTIONS)}"
             ) from None
         axes = {name: given.pop(name) for name in self._axes if name in given}
@@ -817,8 +846,8 @@ class Sweep:
                 self._fill(name, parameter, given)
         if not self._axes and options.get("axis_indices"):
             raise SpecError("Cannot pass axis arguments to a function without axes; leave axis_indices out")
-        extend, refresh = bool(options.pop("extend_cache", False)), bool(options.pop("refresh", False))
-        indices, observers = options.pop("axis_indices", None), tuple(options.pop("observers", ()))
+        extend, refresh = (_switch(options, name) for name in ("extend_cache", "refresh"))
+        indices, observers = options.pop("axis_indices", None), checked_observers(options.pop("observers", ()))
         return _Call(given, axes, indices, extend, refresh, observers, options)
 
     def _fill(self, name: str, parameter: inspect.Parameter, given: dict[str, Any]) -> None:
@@ -948,6 +977,34 @@ class Sweep:
         return kind if any(heirs) and not heirs[0] else None
 
 
+_PARTS = (
+    "sweep",
+    "cases",
+    "sample",
+    "cache_status",
+    "plan",
+    "cache_for",
+    "versions",
+    "accept",
+    "forget",
+    "invalidate",
+    "gc",
+    "explain_identity",
+    "failures",
+)
+"""What the wrapper carries, as :class:`SweepFunction` tells; ``help(foo.plan)`` shows the same."""
+
+for _part in _PARTS:
+    getattr(Sweep, f"_{_part}").__doc__ = getattr(SweepFunction, _part).__doc__
+
+
+def _switch(options: dict[str, Any], name: str) -> bool:
+    given = options.pop(name, False)
+    if given not in (True, False):
+        raise SpecError(f"{name} must be True or False, got {given!r}")
+    return bool(given)
+
+
 class Execution:
     """The function with its params: called with axis values, each argument gets its place.
 
@@ -1012,6 +1069,17 @@ def _imported(module: str, name: str) -> Any:
 def _execution(function: Any, named: bool, params: Mapping[str, Any]) -> Execution:
     """Return what travelled."""
     return Execution(_imported(*function) if named else function, params)
+
+
+def _refuse_twice(function: Callable[..., Any]) -> None:
+    """Refuse a decorated function, whose calls return diagnostics, too; what wraps one is another function."""
+    sweep = getattr(getattr(function, "plan", None), "__self__", None)
+    if isinstance(sweep, Sweep) and sweep.decorates(function):
+        name = _qualname(function)
+        raise SignatureError(
+            f"{name!r} is decorated already, and memoized once; leave one of the decorators out, or decorate"
+            f" the function itself, {name}.__wrapped__"
+        )
 
 
 _PLAIN = frozenset({int, float, str, bool, bytes, type(None)})

@@ -47,7 +47,10 @@ __all__ = [
     "code_of",
     "diff_of",
     "identity_of",
+    "made_before",
+    "narrower",
     "of_module",
+    "other_params",
     "params_of",
     "predecessor",
     "what_changed",
@@ -317,6 +320,22 @@ class Evolution:
             raise SpecError(f"new_params must map new params to values, got {new_params!r}")
         return cls(tuple(names), renamed, dict(new_params or {}))
 
+    def without(self, names: Iterable[str]) -> Evolution:
+        """Return the same, but for new params of some names.
+
+        Parameters
+        ----------
+        names : iterable of str
+            The names, such as those of axes.
+
+        Returns
+        -------
+        Evolution
+            The declaration.
+        """
+        added = {name: value for name, value in self.added.items() if name not in set(names)}
+        return Evolution(self.names, self.renamed, added)
+
     def __bool__(self) -> bool:
         """Tell whether anything is declared."""
         return bool(self.names or self.renamed or self.added)
@@ -395,6 +414,8 @@ class Predecessor:
     """the cache"""
     declared: bool
     """whether a declaration says that its results count"""
+    pinned: Mapping[str, Any] = field(default_factory=dict)
+    """the axes that it lacks, each with the value at which its results hold"""
 
 
 def predecessor(
@@ -428,7 +449,8 @@ def predecessor(
     Returns
     -------
     Predecessor or None
-        The one whose results count by declaration; else the newest for these params.
+        The one whose results count by declaration; else, of those for these params, the one that differs least
+        from the current code, and of several the newest.
     """
     versions = history.of((name, *evolution.names))
     current = [version.recorded_at for version in versions if (version.name, version.code) == (name, code)]
@@ -440,12 +462,155 @@ def predecessor(
         for version, cache_id in _declared(line, name, params, evolution):
             if exists(cache_id):
                 return Predecessor(version, cache_id, True)
-    for version in others:
+    for version in sorted(others, key=lambda version: _distance(version, identity)):
         for _, before in _leading(version, params, evolution):
             cache_id = _cache_id(version, before)
             if exists(cache_id):
                 return Predecessor(version, cache_id, False)
     return None
+
+
+def made_before(new: Iterable[str]) -> str:
+    """Say how results from before there were some params or axes count.
+
+    Parameters
+    ----------
+    new : iterable of str
+        What is new.
+
+    Returns
+    -------
+    str
+        A clause without a subject.
+
+    Examples
+    --------
+    >>> made_before(["beta"])
+    "was made before there was 'beta', and counts for one value of it with new_params={'beta': …}"
+    """
+    names = sorted(new)
+    added = ", ".join(f"{each!r}: …" for each in names)
+    return (
+        f"was made before there was {' and '.join(map(repr, names))}, and counts for one value of it with"
+        f" new_params={{{added}}}"
+    )
+
+
+def narrower(
+    history: History,
+    name: str,
+    code: Code,
+    module: str,
+    params: Mapping[str, Any],
+    evolution: Evolution,
+    pinned: Mapping[str, Any],
+    lacking: Callable[[str], frozenset[str] | None],
+) -> Predecessor | None:
+    """Return the cache from before there were some axes, if it is what the current code comes from.
+
+    Parameters
+    ----------
+    history : History
+        What lies in the root.
+    name : str
+        The function's name.
+    code : tuple of str
+        What stands for its code.
+    module : str
+        The module that defines it.
+    params : mapping of str to object
+        The params of the call.
+    evolution : Evolution
+        What the function declares besides.
+    pinned : mapping of str to object
+        The axes that it declares to be new, each with the value at which older results hold.
+    lacking : callable
+        Takes the id of a cache; returns the axes that it lacks, None where there is none or it differs otherwise.
+
+    Returns
+    -------
+    Predecessor or None
+        The newest older cache for these params, where it lacks axes; an axis may have been a param.
+    """
+    versions = history.of((name, *evolution.names))
+    own = [version for version in versions if (version.name, version.code) == (name, code)]
+    since = min((version.recorded_at for version in own), default=math.inf)
+    older = [version for version in reversed(versions) if version not in own and version.recorded_at < since]
+    as_params = {**params, **pinned}
+    for version, tried in [(each, as_params) for each in own] + [
+        (each, asked) for each in of_module(older, module) for asked in (params, as_params)
+    ]:
+        for _, before in _leading(version, tried, evolution):
+            cache_id = _cache_id(version, before)
+            lacks = lacking(cache_id)
+            if lacks is None:
+                continue
+            if lacks and lacks <= pinned.keys():
+                return Predecessor(version, cache_id, True, {axis: pinned[axis] for axis in sorted(lacks)})
+            return None
+    return None
+
+
+def _distance(version: Version, identity: FunctionIdentity) -> float:
+    """Return in how many parts a version differs from the current code."""
+    if version.record.get("scheme") != identity.scheme:
+        return math.inf
+    return len(differences(version.parts, identity.parts))
+
+
+def other_params(
+    history: History,
+    name: str,
+    module: str,
+    params: Mapping[str, Any],
+    evolution: Evolution,
+    axes: Iterable[str],
+    exists: Callable[[str], bool],
+) -> str | None:
+    """Say what to declare where all results of a function were made when its params had other names.
+
+    Parameters
+    ----------
+    history : History
+        What lies in the root.
+    name : str
+        The function's name.
+    module : str
+        The module that defines it.
+    params : mapping of str to object
+        The params of the call.
+    evolution : Evolution
+        What the function declares.
+    axes : iterable of str
+        The function's axes, which may have been params.
+    exists : callable
+        Tells whether there is a cache of an id.
+
+    Returns
+    -------
+    str or None
+        Such as ``nothing is stored for these params: what is stored was made before there was 'beta', and counts
+        for one value of it with new_params={'beta': …}``; None where results have these names, or there are none.
+    """
+    now = frozenset(params)
+    versions = of_module(history.of((name, *evolution.names)), module)
+    shapes = {shape for version in versions if any(map(exists, version.caches)) for shape in version.shapes}
+    if not shapes or now in shapes:
+        return None
+    nearest = min(shapes, key=lambda shape: (len(shape ^ now), sorted(shape)))
+    new, gone = sorted(now - nearest), sorted(nearest - now)
+    if new and not gone:
+        way = made_before(new)
+    elif gone and not new and set(gone) <= set(axes):
+        way = f"has {gone[0]!r} as a param, and counts for one value of it with new_params={{{gone[0]!r}: …}}"
+    elif len(new) == len(gone) == 1:
+        way = (
+            f"has {gone[0]!r} in place of {new[0]!r}, and counts with renamed_from={{{new[0]!r}: {gone[0]!r}}},"
+            f" if only the name is new"
+        )
+    else:
+        return None
+    return f"nothing is stored for these params: what is stored {way}"
 
 
 def _leading(

@@ -273,7 +273,13 @@ class Work:
         bool
             Whether it is.
         """
-        error.add_note(f"while {whereabouts(self.name, self.cache_id, task, arguments)}")
+        note = f"while {whereabouts(self.name, self.cache_id, task, arguments)}"
+        if isinstance(error, TypeError) and not self.vectorize and arguments:
+            note += (
+                ". Its axes come as lists of values; where it takes one value of each, decorate it with"
+                " vectorize=True"
+            )
+        error.add_note(note)
         return isinstance(error, Exception | SystemExit)
 
     def failure(

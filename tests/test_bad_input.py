@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chunk_memo import ChunkCache, ChunkMemo, OverlapWarning, StoreError, run
+from chunk_memo import ChunkCache, ChunkMemo, OverlapWarning, RunHistory, StoreError, run
 from chunk_memo.disk import chunkfile
 
 AXES: dict[str, list[int]] = {"x": [1, 2, 3], "y": [10, 20]}
@@ -78,6 +79,18 @@ def in_a_file(root: Path) -> Any:
     return sweep(root / "file")()
 
 
+def below_a_file(root: Path) -> Any:
+    """Call with a root below a file."""
+    (root / "file").write_text("", encoding="utf-8")
+    return sweep(root / "file" / "root")()
+
+
+def decorated_twice(root: Path) -> Any:
+    """Decorate a decorated function."""
+    memo = ChunkMemo(root=root, axis_values=AXES, verbose=0)
+    return memo.cache()(memo.cache()(products))
+
+
 def overlapping(root: Path, **options: Any) -> Path:
     """Write a cache, then another of the same id."""
     cache(root).write_metadata()
@@ -110,6 +123,19 @@ BAD = {
     "an unknown axis": Bad(lambda root: cache(root).slice(z=1), KeyError, ("no axis 'z'", "['x', 'y']")),
     "an unknown axis by index": Bad(
         lambda root: sweep(root)(axis_indices={"z": 1}), KeyError, ("no axis 'z'", "['x', 'y']")
+    ),
+    "no value of an axis": Bad(
+        lambda root: sweep(root)(x=None), KeyError, ("'x' has no value None", "leave it out", "all its 3 values")
+    ),
+    "a slice for values": Bad(
+        lambda root: sweep(root)(x=slice(0, 2)),
+        KeyError,
+        ("'x' has no value slice(0, 2, None)", "axis_indices={'x': slice(0, 2, None)}"),
+    ),
+    "a text where there are numbers": Bad(
+        lambda root: sweep(root)(x="12"),
+        KeyError,
+        ("'x' has no value '12'; it has 1, 2, 3;", "extend_cache=True"),
     ),
     "an index that is not there": Bad(
         lambda root: sweep(root)(axis_indices={"x": 7}), IndexError, ("7", "'x'", "3 values")
@@ -256,6 +282,87 @@ BAD = {
         lambda root: cache(root, "../x"), ValueError, ("'../x'", "params_to_cache_id")
     ),
     "a root that is a file": Bad(in_a_file, OSError, ("root", "is a file", "another root")),
+    "a root below a file": Bad(
+        below_a_file, OSError, ("root", "lies in the file", "a folder of caches", "another root")
+    ),
+    "axes for a root": Bad(
+        lambda root: ChunkMemo({"x": [1]}),  # type: ignore[arg-type]
+        ValueError,
+        ("root must be the path of a folder", "{'x': [1]}", "write axis_values={'x': [1]}"),
+    ),
+    "a number for a root": Bad(
+        lambda root: ChunkMemo(3, axis_values=AXES),  # type: ignore[arg-type]
+        ValueError,
+        ("root", "got 3", "write root='3'"),
+    ),
+    "more values than memory holds": Bad(
+        lambda root: sweep(root, axis_values={"x": range(10**30), "y": [1]})(),
+        ValueError,
+        ("100,000,000 at most", "range(0, 1000000000000000000000000000000)", "sample()"),
+    ),
+    "a keyword misspelt": Bad(
+        lambda root: sweep(root)(map_fun="threads"),
+        TypeError,
+        ("'map_fun' (did you mean 'map_fn'?)", "'refresh'"),
+    ),
+    "a param misspelt": Bad(
+        lambda root: sweep(root, with_params)(parms=1), TypeError, ("'parms' (did you mean 'params'?)",)
+    ),
+    "a keyword of a decorator misspelt": Bad(
+        lambda root: ChunkMemo(root, axis_values=AXES).cache(vectorise=True),  # type: ignore[call-arg]
+        ValueError,
+        ("'vectorise' is no keyword of cache() (did you mean 'vectorize'?)", "'depends_on'", "'map_fn'"),
+    ),
+    "a map misspelt, in a decorator": Bad(
+        lambda root: ChunkMemo(root, axis_values=AXES).cache(map_fn="process"),
+        ValueError,
+        ("map_fn", "got 'process' (did you mean 'processes'?)"),
+    ),
+    "a text for a switch": Bad(
+        lambda root: sweep(root)(refresh="no"), ValueError, ("refresh must be True or False, got 'no'",)
+    ),
+    "a history without a list": Bad(
+        lambda root: sweep(root)(observers=RunHistory()), ValueError, ("got one RunHistory; write observers=[…]",)
+    ),
+    "a keyword cut short": Bad(
+        lambda root: sweep(root)(x=4, extend=True), TypeError, ("'extend' (did you mean 'extend_cache'?)",)
+    ),
+    "an observer without a list": Bad(
+        lambda root: sweep(root)(observers=print), ValueError, ("observers must be a list", "observers=[…]")
+    ),
+    "the class of an observer": Bad(
+        lambda root: run(cache(root), products, observers=[RunHistory]),  # type: ignore[list-item]
+        ValueError,
+        ("the class 'RunHistory'", "write RunHistory()"),
+    ),
+    "an observer that cannot be called": Bad(
+        lambda root: run(cache(root), products, observers=[3]),  # type: ignore[list-item]
+        ValueError,
+        ("called with an event, got 3",),
+    ),
+    "no workers": Bad(
+        lambda root: sweep(root)(map_fn="threads", map_fn_kwargs={"workers": 0}),
+        ValueError,
+        ("workers must be a whole number from 1 up, got 0",),
+    ),
+    "workers of joblib": Bad(
+        lambda root: sweep(root)(map_fn="joblib", map_fn_kwargs={"workers": 2}),
+        ValueError,
+        ("map_fn='joblib'", "write n_jobs"),
+    ),
+    "a function decorated twice": Bad(
+        decorated_twice, TypeError, ("'products' is decorated already", "products.__wrapped__")
+    ),
+    "a return forgotten": Bad(
+        lambda root: sweep(root, lambda x, y: None)(),
+        ValueError,
+        ("2 points (x: 1, y: 2)", "returned None", "is a return missing?", "vectorize=True", "outputs='opaque'"),
+    ),
+    "vectorize forgotten": Bad(
+        lambda root: sweep(root, lambda x, y: 4.5)(),
+        ValueError,
+        ("2 points (x: 1, y: 2)", "returned 4.5", "an output for each, 2 in all", "vectorize=True"),
+    ),
     "no such cache": Bad(
         lambda root: ChunkCache.load_from_cache(root, "nope"),
         FileNotFoundError,
@@ -319,6 +426,7 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path, monkeypatch: py
     """It is a ValueError that says to upgrade, never damage: the file stays, and nothing is computed over it."""
     with monkeypatch.context() as patch:
         patch.setattr(chunkfile, "FORMAT_VERSION", 99)
+        patch.setattr(chunkfile, "_templates", chunkfile._Templates())
         run(cache(tmp_path), products)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.h5")}
     with pytest.raises(
@@ -362,6 +470,37 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pyt
         assert errno.EACCES == caught.value.errno
 
 
+def test_a_root_where_no_folder_can_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system such as ``/proc`` says of every new folder that the one above is missing: that is told."""
+    tried: list[str] = []
+
+    def refuse(path: Any, *_: Any, **__: Any) -> None:
+        tried.append(os.fspath(path))
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    (tmp_path / "proc").mkdir()
+    known = os.mkdir
+    monkeypatch.setattr(os, "mkdir", lambda path, *rest: (refuse if "foo" in str(path) else known)(path, *rest))
+    with pytest.raises(OSError, match=r"foo' cannot be written .*makes no folders.*another root") as caught:
+        sweep(tmp_path / "proc" / "foo")()
+    assert tried
+    assert "chunk_memo.errors" == type(caught.value).__module__
+
+
+def test_a_root_that_cannot_be_reached_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in a folder into which this user may not look is not taken for a file."""
+    known = os.stat
+
+    def closed(path: Any, *rest: Any, **options: Any) -> os.stat_result:
+        if "closed" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return known(path, *rest, **options)
+
+    monkeypatch.setattr(os, "stat", closed)
+    with pytest.raises(OSError, match=r"closed/root' cannot be reached \(Permission denied\); pass another root"):
+        sweep(tmp_path / "closed" / "root")()
+
+
 @pytest.mark.parametrize("stored", [0, 1])
 def test_a_full_disk_loses_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: int) -> None:
     """When nothing can be written the error carries the output, and says what to do."""
@@ -396,6 +535,28 @@ def test_a_full_disk_stops_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (errno.ENOSPC, 2) == (caught.value.errno, caught.value.diagnostics.cached_points)
     done = stream(tmp_path)()
     assert (2, 4) == (done.cached_points, done.executed_points)
+
+
+def test_a_function_of_single_values_is_told_of_vectorize(tmp_path: Path) -> None:
+    """What cannot be done with lists is a TypeError, and the note says how the function gets single values."""
+    with pytest.raises(TypeError, match="sequence") as caught:
+        sweep(tmp_path, lambda x, y: x * y)()
+    [note] = caught.value.__notes__
+    assert note.endswith("where it takes one value of each, decorate it with vectorize=True")
+    with pytest.raises(TypeError, match="str") as caught:
+        ChunkMemo(tmp_path, axis_values=AXES, verbose=0).cache(vectorize=True)(lambda x, y: x + "1")()
+    assert ["vectorize=True" in note for note in caught.value.__notes__] == [False]
+
+
+def test_a_wrapper_of_a_decorated_function_is_a_function(tmp_path: Path) -> None:
+    """What ``functools.wraps`` copies from a decorated function does not make another one of it."""
+    inner = sweep(tmp_path)
+
+    @functools.wraps(inner)
+    def outer(x: list[int], y: list[int]) -> Any:
+        return inner(x=x, y=y)[0]
+
+    assert products(**AXES) == sweep(tmp_path, outer)()[0]
 
 
 def test_a_function_that_raises_is_told_where(tmp_path: Path) -> None:

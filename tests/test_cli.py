@@ -196,6 +196,32 @@ def test_help_tells_the_exit_codes() -> None:
     assert "Exit codes: 0" in invoked("status", "--help").output
 
 
+def test_a_command_without_its_package_hinders_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of commands is shown, and the one that cannot run says how to install what it lacks."""
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    monkeypatch.delitem(sys.modules, "chunk_memo.cli.experiments", raising=False)
+    for asked in (("--help",), ("ls", "--help"), ("experiments", "--help")):
+        assert 0 == invoked(*asked).exit_code
+    assert "Not available: pip install 'chunk-memo[lab]'" in invoked("--help").output
+    ran = invoked("experiments", "ls", "lab.db", "--json")
+    assert (1, "") == (ran.exit_code, ran.stdout)
+    assert (
+        "Error: `chunk-memo experiments` needs the package 'sqlalchemy', which is not installed; run"
+        " `pip install 'chunk-memo[lab]'`\n"
+    ) == ran.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    """A pipe that is closed early, as by ``head``, ends ``status --watch`` without a word."""
+    command = [sys.executable, "-m", "chunk_memo.cli", "status", str(tmp_path), "--watch", "--interval", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert str(tmp_path).encode() in watching.stdout.readline()
+        watching.stdout.close()
+        assert b"" == watching.stderr.read()
+
+
 def test_the_package_installs_the_command() -> None:
     """The console script is the group of commands."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]

@@ -96,6 +96,68 @@ def test_one_line_keeps_the_results(tmp_path: Path, load: Any, name: str) -> Non
     assert 2 == called(function, [1, 2], [10, 20], 3)[1], "what was not stored is computed"
 
 
+WIDER = """\
+RATE = 2.0
+
+
+def f(x, y, b):
+    return [RATE * each * i * j for i in x for j in y for each in b]
+"""
+
+NARROW = {"no param before": FIRST.replace(", b=1", "").replace(" * b", ""), "a param before": FIRST}
+"""Code before there was the axis ``b``."""
+
+
+def wide(root: Path) -> ChunkMemo:
+    """Return a memo over one axis more."""
+    return ChunkMemo(root, axis_values={"x": [1, 2], "y": [10, 20], "b": [0, 1, 2]}, verbose=0)
+
+
+@pytest.mark.parametrize("before", NARROW)
+def test_one_line_keeps_the_results_of_a_new_axis(tmp_path: Path, load: Any, before: str) -> None:
+    """What was stored counts at one value of the axis; a plan says so, and without the line names it."""
+    memo(tmp_path).cache()(load(NARROW[before]))()
+    plain = load(WIDER)
+    plan = wide(tmp_path).cache()(plain).plan()
+    assert (12, 1) == (plan.executed_points, len(plan.groups))
+    assert "counts for one value of it with new_params={'b': …}" in plan.groups[0].reason
+    function = wide(tmp_path).cache(new_params={"b": 1})(plain)
+    files = sorted(tmp_path.rglob("*"))
+    assert (4, 8) == (function.plan().cached_points, function.plan().executed_points)
+    assert files == sorted(tmp_path.rglob("*")), "planning writes nothing"
+    assert (OUTPUT, 0) == called(function, b=1)
+    assert 8 == called(function)[1]
+    assert [(OUTPUT, 0), 0] == [called(function, b=1), called(wide(tmp_path).cache()(plain))[1]]
+
+
+def test_a_param_that_becomes_an_axis_by_declaration_alone(tmp_path: Path, load: Any) -> None:
+    """The code may stay as it is where it takes single values: only what is an axis has changed."""
+    plain = load("def f(x, y, b=1):\n    return x * y * b\n")
+    memo(tmp_path).cache(vectorize=True)(plain)()
+    reason = wide(tmp_path).cache(vectorize=True)(plain).plan().groups[0].reason
+    assert reason.endswith(
+        "what is stored has 'b' as a param, and counts for one value of it with new_params={'b': …}"
+    )
+    function = wide(tmp_path).cache(vectorize=True, new_params={"b": 1})(plain)
+    assert (8, 8, 0) == (function.plan().executed_points, called(function)[1], called(function)[1])
+    assert [[[0, 10, 20], [0, 20, 40]], [[0, 20, 40], [0, 40, 80]]] == function()[0].tolist()
+
+
+def test_a_later_edit_with_a_new_axis_is_not_served(tmp_path: Path, load: Any) -> None:
+    """The line stays in the program; later code gets no results of the code before it, narrow or wide."""
+    memo(tmp_path).cache()(load(NARROW["no param before"]))()
+    assert 8 == called(wide(tmp_path).cache(new_params={"b": 1})(load(WIDER)))[1]
+    later = wide(tmp_path).cache(new_params={"b": 1})(load(WIDER.replace("i * j", "i - j")))
+    assert "code changed: function 'f'" == later.plan().groups[0].reason
+    assert 12 == called(later)[1]
+
+
+def test_a_value_that_a_new_axis_lacks_is_refused(tmp_path: Path, load: Any) -> None:
+    """Older results would never be asked for."""
+    with pytest.raises(ValueError, match=r"hold for b=7, and axis 'b' has no such value; add it to axis_values"):
+        wide(tmp_path).cache(new_params={"b": 7})(load(WIDER))
+
+
 @pytest.mark.parametrize("name", [name for name, (_, _, line) in EVOLUTIONS.items() if line])
 def test_a_later_edit_is_not_served(tmp_path: Path, load: Any, name: str) -> None:
     """The line stays in the program; later code gets no results of the code before it."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,23 @@ def test_a_module_that_lacks_something_says_so(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(chunk_memo, "__path__", [*chunk_memo.__path__, str(tmp_path)])
     with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_there"):
         getattr(chunk_memo, "attic")  # noqa: B009
+
+
+FRAMES = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[2:]))
+from chunk_memo import ChunkMemo
+memo = ChunkMemo(sys.argv[1], axis_values={"x": [1, 2, 3]}, verbose=0)
+result = memo.cache(vectorize=True, version="1", name="double")(lambda x: 2 * x).sweep()
+print(result.to_pandas()["double"].tolist(), result.to_polars()["x"].to_list(), end=" ")
+print(result.to_xarray()["double"].sum().item())
+"""
+
+
+def test_the_extra_for_frames_brings_what_frames_need(tmp_path: Path) -> None:
+    """Labelled results become frames and Datasets where only ``chunk-memo[frames]`` is installed."""
+    extras = tomllib.loads((HERE / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    names = {extra: {re.split(r"[\[><=;]", each)[0].strip() for each in extras[extra]} for extra in extras}
+    others = {"duckdb", "sqlalchemy", *names["notebook"], *names["dask"]} - {"chunk-memo", *names["frames"]}
+    assert {"matplotlib", "scipy"} <= others
+    assert "[2, 4, 6] [1, 2, 3] 12" == said(FRAMES, tmp_path, *sorted(others))

@@ -105,6 +105,14 @@ def test_what_cannot_be_drawn(tmp_path: Path, options: Any, error: type[Exceptio
         result.plot(**options)
 
 
+def test_words_are_no_picture(tmp_path: Path) -> None:
+    """Where no output is a number the way to look at them is said."""
+    memo = ChunkMemo(tmp_path, axis_values={"x": [1, 2]}, verbose=0)
+    result = memo.cache(vectorize=True, name="word")(lambda x: "a" * x).sweep()
+    with pytest.raises(SpecError, match=r"none of \['word'\] is one number per point.*result\.to_pandas\(\)"):
+        result.plot()
+
+
 # --- discovery -------------------------------------------------------------------------------------------------
 
 

@@ -293,6 +293,21 @@ def test_missing_and_failed_are_not_nan(tmp_path: Path, lazy: bool) -> None:
     assert 0 == len(result.sel(s=1).failures)
 
 
+def test_an_array_is_made_of_one_variable(tmp_path: Path) -> None:
+    """``np.asarray`` reads the outputs, with NaN where points lack; of several variables it asks for one."""
+    memo = ChunkMemo(tmp_path, axis_values={"x": [1, 2], "y": [3, 4]}, verbose=0)
+    result = memo.cache(vectorize=True)(lambda x, y: x * y).sweep()
+    assert [[3, 4], [6, 8]] == np.asarray(result).tolist()
+    assert ("float32", 21.0) == (str(np.asarray(result, np.float32).dtype), float(np.sum(np.asarray(result))))
+    holes = np.asarray(partly_stored(tmp_path / "holes").result())
+    assert int(np.isnan(holes).sum()) == 8
+    both = memo.cache(vectorize=True)(lambda x, y: {"sum": x + y, "product": x * y}).sweep()
+    with pytest.raises(SpecError, match=r"variables \['sum', 'product'\]; choose one by to_numpy\(\)"):
+        np.asarray(both)
+    with pytest.raises(ValueError, match="always a copy"):
+        result.__array__(copy=False)
+
+
 def test_the_whole_round_trip_of_open_dataset(tmp_path: Path) -> None:
     """Xarray opens a cache's folder by itself, lazily, with missing and failed points shown as such."""
     cache = partly_stored(tmp_path)
@@ -308,8 +323,12 @@ def test_the_whole_round_trip_of_open_dataset(tmp_path: Path) -> None:
     with xr.open_dataset(cache.path) as guessed:
         assert STATES == guessed["status"].values.tolist()
     assert "status" not in xr.open_dataset(cache.path, engine="chunk_memo", drop_variables="status").coords
-    with pytest.raises(CacheNotFoundError, match="there is no cache"):
+    with pytest.raises(
+        CacheNotFoundError, match=rf"folder of caches; .*such as '{cache.path}', or chunk_memo\.open"
+    ):
         xr.open_dataset(tmp_path, engine="chunk_memo")
+    with pytest.raises(CacheNotFoundError, match="is no cache; pass that of a cache, <root>/<cache_id>"):
+        xr.open_dataset(cache.path / "chunks", engine="chunk_memo")
     with pytest.raises(CacheNotFoundError, match="is no folder"):
         xr.open_dataset(tmp_path / "nothing", engine="chunk_memo")
 

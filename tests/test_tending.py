@@ -532,6 +532,19 @@ class TestCommands:
             assert 2 == invoked(*arguments).exit_code, arguments
         assert not nothing.exists()
 
+    def test_a_target_that_is_missing_is_to_be_made(self, tmp_path: Path) -> None:
+        """A name misspelt is no new root, so the way to make one is said."""
+        sweep(tmp_path / "root")
+        shown = invoked("merge", tmp_path / "root", tmp_path / "new")
+        assert f"does not exist; make it first: mkdir '{tmp_path / 'new'}'" in " ".join(shown.stderr.split())
+
+    def test_ls_of_the_folder_above_names_the_roots(self, tmp_path: Path) -> None:
+        """Who lists a project sees where its caches lie."""
+        sweep(tmp_path / "root")
+        (tmp_path / "file").touch()
+        (tmp_path / "empty").mkdir()
+        assert f"0 caches, 0 B\n'{tmp_path / 'root'}' holds 1 cache\n" == invoked("ls", tmp_path).stdout
+
     def test_exit_codes_of_verify(self, tmp_path: Path) -> None:
         """0, 1 where something is wrong, 0 once it was repaired."""
         sweep(tmp_path)

@@ -133,7 +133,7 @@ def test_options_that_cannot_be(tmp_path: Path, given: dict[str, Any], message: 
 
 def test_an_unknown_option_is_named() -> None:
     """A keyword that is no option is refused by its name."""
-    with pytest.raises(SpecError, match="'mapfn' is no option of a run; the options are"):
+    with pytest.raises(SpecError, match=r"'mapfn' is no option of a run \(did you mean 'map_fn'\?\)"):
         Options().updated({"mapfn": map})
 
 

@@ -90,6 +90,44 @@ def test_plan_names_what_changed(tmp_path: Path, load: Any) -> None:
     assert "not computed yet" == reason(changed)
 
 
+def test_what_is_nearest_is_compared_with(tmp_path: Path, load: Any) -> None:
+    """Of several versions the plan compares with the one that differs least, not with the one stored last."""
+    root = tmp_path / "root"
+    for text in (FIRST, SECOND):
+        memo(root).cache()(load(text))()
+    assert "code changed: function 'scaled'" == reason(memo(root).cache()(load(SAME)))
+
+
+def test_a_plan_says_how_results_are_kept(tmp_path: Path) -> None:
+    """Where a param is new, or has another name, the reason is the line that lets older results count."""
+
+    def f(x: list[int], y: list[int], alpha: int = 1) -> list[int]:
+        return [alpha * i * j for i in x for j in y]
+
+    def newer(x: list[int], y: list[int], alpha: int = 1, beta: int = 0) -> list[int]:
+        return [alpha * i * j + beta for i in x for j in y]
+
+    def renamed(x: list[int], y: list[int], a: int = 1) -> list[int]:
+        return [a * i * j for i in x for j in y]
+
+    root, nothing = tmp_path / "root", "nothing is stored for these params"
+    assert nothing == reason(memo(root).cache(name="f")(newer))
+    memo(root).cache(name="f")(f)()
+    assert (
+        f"{nothing}: what is stored was made before there was 'beta', and counts for one value of it with"
+        " new_params={'beta': …}"
+    ) == reason(memo(root).cache(name="f")(newer))
+    assert 0 == executed(memo(root).cache(name="f", new_params={"beta": 0})(newer)())
+    assert nothing == reason(memo(root).cache(name="f")(newer), alpha=7)
+    assert nothing == reason(memo(root).cache(name="g")(newer))
+    other = tmp_path / "other"
+    memo(other).cache(name="f")(f)()
+    assert (
+        f"{nothing}: what is stored has 'alpha' in place of 'a', and counts with renamed_from={{'a': 'alpha'}},"
+        " if only the name is new"
+    ) == reason(memo(other).cache(name="f")(renamed))
+
+
 def test_a_change_within_one_process(tmp_path: Path, load: Any) -> None:
     """A constant rebound between two calls is a change of code like any other."""
     plain = load(FIRST)

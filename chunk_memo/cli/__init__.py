@@ -37,6 +37,9 @@ _HOMES = {
 }
 """The module in which each command is a function of the command's name (``-`` being ``_``)."""
 
+_EXTRAS = {"experiments": "lab"}
+"""The extra that brings the packages without which a command's module cannot be imported."""
+
 
 class _Commands(click.Group):
     """A group whose commands are imported when they are named; errors of this library are told, not traced."""
@@ -47,15 +50,40 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _HOMES:
             return None
-        command = getattr(import_module(_HOMES[cmd_name]), cmd_name.replace("-", "_"))
+        try:
+            command = getattr(import_module(_HOMES[cmd_name]), cmd_name.replace("-", "_"))
+        except ModuleNotFoundError as error:
+            return _lacking(cmd_name, error)
         assert isinstance(command, click.Command)
         return command
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # whoever read what is printed has seen enough; click ends quietly
+            raise
         except (ChunkMemoError, OSError) as error:
             raise click.ClickException(str(error)) from error
+
+
+def _lacking(name: str, error: ModuleNotFoundError) -> click.Command:
+    """Stand in for a command whose package is not installed: listed with the others, it says what it lacks."""
+    package = (error.name or "").partition(".")[0]
+    if name not in _EXTRAS or package == "chunk_memo":
+        raise error
+    install = f"pip install 'chunk-memo[{_EXTRAS[name]}]'"
+    what = f"needs the package {package!r}, which is not installed; run `{install}`"
+
+    @click.command(
+        name,
+        help=f"Not available: {what}",
+        short_help=f"Not available: {install}",
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )
+    def lacking() -> None:
+        raise click.ClickException(f"`chunk-memo {name}` {what}")
+
+    return lacking
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -12,7 +12,7 @@ import click
 
 from chunk_memo.disk import files
 
-__all__ = ["FOLDER", "ROOT", "as_json", "columns", "echo_json", "echo_lines", "shortened"]
+__all__ = ["FOLDER", "ROOT", "TARGET", "as_json", "columns", "echo_json", "echo_lines", "shortened"]
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -30,8 +30,20 @@ class _Root(click.Path):
         return path
 
 
+class _Target(_Root):
+    """The same, for what is written to: where it is missing, the way to make it is said."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not files.is_there(value):
+            self.fail(f"'{value}' does not exist; make it first: mkdir '{value}'", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 ROOT = _Root(exists=True, file_okay=False, path_type=Path)
 """A folder of caches that is there."""
+
+TARGET = _Target(exists=True, file_okay=False, path_type=Path)
+"""A folder of caches that is there, to be written to."""
 
 
 def as_json(command: _F) -> _F:

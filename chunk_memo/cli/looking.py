@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -33,6 +34,7 @@ def ls(root: Path, as_json: bool) -> None:
         common.echo_json({"root": str(root), "caches": [cache.to_dict() for cache in found]})
     else:
         common.echo_lines(_listing(found))
+        common.echo_lines(() if found else _elsewhere(root))
     if any(cache.damage for cache in found):
         raise SystemExit(1)
 
@@ -52,6 +54,17 @@ def _listing(found: list[survey.CacheSummary]) -> Iterator[str]:
     for cache in found:
         if cache.damage:
             yield f"damaged: {cache.damage}"
+
+
+def _elsewhere(root: Path) -> Iterator[str]:
+    """Name folders of caches directly below, for whom it looked in the wrong place."""
+    for below in sorted(files.list_folder(root)):
+        count = 0
+        with contextlib.suppress(OSError):  # no folder, or not this user's
+            names = files.list_folder(root / below)
+            count = sum(files.is_there(root / below / name / "metadata.json") for name in names)
+        if count:
+            yield f"'{root / below}' holds {count} cache{'s' if count != 1 else ''}"
 
 
 def _row(cache: survey.CacheSummary) -> list[str]:

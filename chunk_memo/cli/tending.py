@@ -141,7 +141,7 @@ def _counts(report: dict[str, int]) -> str:
 
 @click.command(short_help="Copy to TARGET what SOURCE has and TARGET has not.")
 @click.argument("source", type=common.ROOT)
-@click.argument("target", type=common.ROOT)
+@click.argument("target", type=common.TARGET)
 @common.as_json
 def merge(source: Path, target: Path, as_json: bool) -> None:
     """Copy to TARGET, a folder of caches, what SOURCE has and TARGET has not; SOURCE is only read.

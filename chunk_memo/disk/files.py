@@ -1522,7 +1522,7 @@ def make_folder(path: str | os.PathLike[str], syncer: Syncer | None = None) -> N
     Raises
     ------
     OSError
-        FileExistsError where a file has that name.
+        FileExistsError where a file has that name, PermissionError where no folder can be made.
 
     Examples
     --------
@@ -1533,21 +1533,27 @@ def make_folder(path: str | os.PathLike[str], syncer: Syncer | None = None) -> N
     True
     """
     name = os.fspath(path)
-    try:
-        _make_one_folder(name)
-    except FileExistsError:
-        if _is_no_folder(name):
-            raise
-        return
-    except FileNotFoundError:
-        parent = os.path.dirname(name)
-        if parent in ("", name):
-            raise
-        make_folder(parent, syncer)
-        make_folder(name, syncer)
-        return
-    if syncer is not None:
-        syncer.folder(os.path.dirname(name))
+    for _ in range(_MOST_ATTEMPTS):
+        try:
+            _make_one_folder(name)
+        except FileExistsError:
+            if _is_no_folder(name):
+                raise
+            return
+        except FileNotFoundError:  # the one above is not there, or was removed since it was made
+            parent = os.path.dirname(name)
+            if parent in ("", name):
+                raise
+            make_folder(parent, syncer)
+        else:
+            if syncer is not None:
+                syncer.folder(os.path.dirname(name))
+            return
+    raise PermissionError(errno.EPERM, "its file system makes no folders there", name)
+
+
+_MOST_ATTEMPTS = 100
+"""So often a folder is tried for whose parent is gone again; in ``/proc`` none is ever made."""
 
 
 def _make_one_folder(name: str) -> None:

@@ -208,6 +208,16 @@ class Records:
         """What tells these records from others."""
         return frozenset((*self._adopted, *self._superseded, *self._unread))
 
+    def presume(self, record: Adopted) -> None:
+        """Take in a record that is not on disk, for this object alone.
+
+        Parameters
+        ----------
+        record : Adopted
+            The record.
+        """
+        self._adopted[record.path] = record
+
     def read(self, names: Iterable[str], version: str) -> bool:
         """Read the records that are new on disk; replace and set aside those that are damaged.
 

@@ -125,7 +125,10 @@ def _chosen(result: SweepResult, value: str | None) -> Variable:
             name for name, each in variables.items() if not each.trailing and each.values.dtype.kind in "biuf"
         ]
         if not scalar:
-            raise SpecError(f"none of {list(variables)} is one number per point; name one of them by value=…")
+            raise SpecError(
+                f"none of {list(variables)} is one number per point, so that there is nothing to draw;"
+                f" result.to_pandas() shows what there is"
+            )
         value = scalar[0]
     if variables[value].trailing:
         raise SpecError(

@@ -24,7 +24,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from chunk_memo.errors import SpecError
+from chunk_memo.errors import SpecError, did_you_mean
 from chunk_memo.maps.base import TaskMap
 from chunk_memo.options import Options
 
@@ -64,7 +64,7 @@ def check(options: Options) -> None:
         if options.map_fn_kwargs:
             raise SpecError(f"map_fn_kwargs={options.map_fn_kwargs!r} need a map_fn that takes them")
     elif not _is_map(options.map_fn):
-        raise SpecError(f"{_EXPECTED}, got {options.map_fn!r}")
+        raise SpecError(_no_map(options.map_fn))
 
 
 def _is_map(thing: Any) -> bool:
@@ -121,7 +121,12 @@ def task_map(map_fn: Any, kwargs: Mapping[str, Any] | None = None, timeout: floa
         return own
     if callable(map_fn):
         return _made(_class("chunk_memo.maps.calls", "Calls"), map_fn, {"kwargs": kwargs})
-    raise SpecError(f"{_EXPECTED}, got {map_fn!r}")
+    raise SpecError(_no_map(map_fn))
+
+
+def _no_map(thing: Any) -> str:
+    near = did_you_mean(thing, NAMES) if isinstance(thing, str) else ""
+    return f"{_EXPECTED}, got {thing!r}{near}"
 
 
 _EXPECTED = f"map_fn must be a function like map, an executor, or one of {sorted(NAMES)}"
@@ -130,7 +135,7 @@ _ENDING = "only map_fn='processes', 'dask' and 'ray' can do that"
 
 def _named(name: str, kwargs: dict[str, Any], timeout: float | None) -> TaskMap:
     if name not in NAMES:
-        raise SpecError(f"{_EXPECTED}, got {name!r}")
+        raise SpecError(_no_map(name))
     made = _class(*NAMES[name])
     if timeout is not None:
         if "timeout" not in inspect.signature(made).parameters:

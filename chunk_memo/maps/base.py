@@ -14,7 +14,9 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
-__all__ = ["Done", "Lost", "TaskMap", "available_cores", "required"]
+from chunk_memo.errors import SpecError
+
+__all__ = ["Done", "Lost", "TaskMap", "available_cores", "checked_count", "required"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -95,6 +97,31 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def checked_count(name: str, value: Any) -> int:
+    """Return a number of workers or tasks, checked.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    value : object
+        What was given.
+
+    Returns
+    -------
+    int
+        The number.
+
+    Raises
+    ------
+    SpecError
+        Where it is no whole number from 1 up.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SpecError(f"{name} must be a whole number from 1 up, got {value!r}")
+    return value
 
 
 def required(module: str, map_fn: str, extra: str) -> ModuleType:

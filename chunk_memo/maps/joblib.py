@@ -71,6 +71,8 @@ class Joblib:
             raise SpecError(
                 f"map_fn='joblib' sets {taken[0]!r} itself; the others of joblib.Parallel may be given"
             )
+        if "workers" in parallel_kwargs:
+            raise SpecError("map_fn='joblib' counts its workers as joblib does; write n_jobs for workers")
         self._n_jobs = n_jobs
         self._kwargs = {**parallel_kwargs, "return_as": "generator_unordered", "batch_size": 1}
         if backend is not None:

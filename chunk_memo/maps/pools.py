@@ -16,9 +16,9 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from chunk_memo.errors import MapBrokenError, SpecError
-from chunk_memo.maps.base import Done
+from chunk_memo.maps.base import Done, checked_count
 from chunk_memo.maps.parcels import answer, named, opened, packed_function, packed_task
-from chunk_memo.maps.processes import checked_count, how_it_ended
+from chunk_memo.maps.processes import how_it_ended
 
 __all__ = ["PoolMap"]
 

@@ -26,10 +26,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from chunk_memo.errors import MapBrokenError, SpecError
-from chunk_memo.maps.base import Done, Lost, available_cores
+from chunk_memo.maps.base import Done, Lost, available_cores, checked_count
 from chunk_memo.maps.parcels import answer, complaint, load, opened, packed_function, packed_task
 
-__all__ = ["Processes", "checked_count", "how_it_ended"]
+__all__ = ["Processes", "how_it_ended"]
 
 _FORKSERVER = "forkserver" in multiprocessing.get_all_start_methods()
 _START_METHOD = "forkserver" if _FORKSERVER else "spawn"
@@ -122,31 +122,6 @@ class Processes:
             finished = True
         finally:
             crew.dismiss(patiently=finished)
-
-
-def checked_count(name: str, value: Any) -> int:
-    """Return a number of workers or tasks, checked.
-
-    Parameters
-    ----------
-    name : str
-        What it is called.
-    value : object
-        What was given.
-
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    SpecError
-        Where it is no whole number from 1 up.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise SpecError(f"{name} must be a whole number from 1 up, got {value!r}")
-    return value
 
 
 def how_it_ended(exitcode: int | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from chunk_memo.maps.base import Done, available_cores
+from chunk_memo.maps.base import Done, available_cores, checked_count
 from chunk_memo.maps.executors import Executors
 
 __all__ = ["Threads"]
@@ -32,7 +32,7 @@ class Threads:
     in_process = True
 
     def __init__(self, workers: int | None = None) -> None:
-        self.workers = workers or available_cores()
+        self.workers = available_cores() if workers is None else checked_count("workers", workers)
 
     def run(self, func: Callable[[Any], Any], tasks: Iterator[Any]) -> Generator[Done[Any, Any], None, None]:
         """Carry out tasks; see :class:`~chunk_memo.maps.base.TaskMap`.

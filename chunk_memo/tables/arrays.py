@@ -410,6 +410,11 @@ class ChunkMemoBackend(BackendEntrypoint):
         path = Path(os.path.abspath(filename_or_obj))
         if not path.is_dir():
             raise CacheNotFoundError(f"'{path}' is no folder; pass that of a cache, <root>/<cache_id>")
+        if not (path / "metadata.json").is_file():
+            caches = sorted(each for each in path.iterdir() if (each / "metadata.json").is_file())
+            way = f"such as '{caches[0]}', or chunk_memo.open('{path}')" if caches else "<root>/<cache_id>"
+            kind = "a folder of caches" if caches else "no cache"
+            raise CacheNotFoundError(f"'{path}' is {kind}; pass that of a cache, {way}")
         cache = ChunkCache.load_from_cache(path.parent, path.name)
         made = dataset(SweepResult.of(cache), lazy=True, dims=dims, status=status)
         dropped = [drop_variables] if isinstance(drop_variables, str) else list(drop_variables or ())
