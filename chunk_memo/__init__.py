@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from chunk_memo.cache import ChunkCache
+    from chunk_memo.decorated import SweepFunction
     from chunk_memo.discovery import Caches
     from chunk_memo.discovery import open as open
     from chunk_memo.disk.encoding import Record, register_encoding
@@ -148,6 +149,7 @@ __all__ = [
     "SpecError",
     "Store",
     "StoreError",
+    "SweepFunction",
     "SweepResult",
     "TableError",
     "UnknownAxisError",
@@ -169,6 +171,7 @@ __all__ = [
 
 _HOMES = {
     "chunk_memo.cache": ("ChunkCache",),
+    "chunk_memo.decorated": ("SweepFunction",),
     "chunk_memo.disk.encoding": (
         "Record",
         "register_encoding",
