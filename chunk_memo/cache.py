@@ -1128,8 +1128,7 @@ class ChunkCache:
             if self._view is None
             else dict(zip(self._view.order, map(frozenset, self._view.keys), strict=True))
         )
-        log = FailureLog(self.path / scattered.FOLDER, self.version)
-        for failure in scattered.failures_of(log.read(), self.axis_order, vectorize=self.vectorize):
+        for failure in self.failures_elsewhere():
             keys = tuple([canonical_many(list(along)) for along in failure.values])
             if asked is not None and any(k[0] not in asked[n] for n, k in zip(failure.order, keys, strict=True)):
                 continue
@@ -1159,8 +1158,19 @@ class ChunkCache:
             state.failures = FailureLog(state.folder.path, self.version)
         return state.failures
 
+    def failures_elsewhere(self) -> list[Failure]:
+        """Return the recorded failures of points that form no grid, as failures of the axes.
+
+        Returns
+        -------
+        list of Failure
+            The last one of each point, whatever became of it since, oldest first.
+        """
+        log = FailureLog(self.path / scattered.FOLDER, self.version)
+        return list(scattered.failures_of(log.read(), self.axis_order, vectorize=self.vectorize))
+
     def _known_failures(self) -> Known:
-        found = self.recorded_failures().read()
+        found = [*self.recorded_failures().read(), *self.failures_elsewhere()]
         return known_failures([f for f in found if sorted(f.order) == sorted(self.axis_order)])
 
     def _forget_failures(self, failures: Sequence[Failure]) -> None:

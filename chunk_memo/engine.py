@@ -188,6 +188,9 @@ class _CacheVerbs(Protocol):
     def failure_log(self) -> FailureLog | None:
         """Return the records of points that failed; None where there are none."""
 
+    def failures_elsewhere(self) -> Iterable[Failure]:
+        """Return failures of the same points that other designs recorded."""
+
 
 @dataclass(slots=True)
 class Engine:
@@ -348,7 +351,7 @@ class Engine:
         if not missing:
             return
         failed = diagnostics.failed_points
-        ledger = Ledger(self.cache.failure_log(), selection)
+        ledger = Ledger(self.cache.failure_log(), selection, self.cache.failures_elsewhere)
         missing = self._sift(ledger, missing, collector)
         if missing and collector is None and self.cache.read_only:
             raise RootError(

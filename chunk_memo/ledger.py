@@ -309,11 +309,19 @@ class Ledger:
         The records; None where a cache keeps none.
     selection : Selection
         The request.
+    elsewhere : callable, optional
+        Returns failures of the same points that are recorded elsewhere; called where they matter.
     """
 
-    def __init__(self, log: FailureLog | None, selection: Selection) -> None:
+    def __init__(
+        self,
+        log: FailureLog | None,
+        selection: Selection,
+        elsewhere: Callable[[], Iterable[Failure]] = tuple,
+    ) -> None:
         self._log = log
         self._selection = selection
+        self._elsewhere = elsewhere
         self._known: dict[PointKey, Failure] = {}
         self._records: dict[PointKey, list[str]] = {}
         self._open: dict[str, set[PointKey]] = {}
@@ -353,7 +361,8 @@ class Ledger:
             What is left out, with its failure.
         """
         most = 0 if retry == "never" else retry
-        out = {key: f for key, f in self._known.items() if isinstance(most, int) and f.attempts >= most}
+        known = {**known_failures(self._elsewhere()), **self._known}
+        out = {key: f for key, f in known.items() if isinstance(most, int) and f.attempts >= most}
         if not out:
             return list(missing), []
         where = _Finder(self._selection, out)

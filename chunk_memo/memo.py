@@ -257,9 +257,7 @@ class ChunkMemo:
     # --- decorators ----------------------------------------------------------------------------------------
 
     @overload
-    def cache(
-        self, function: Callable[Given, Block], /
-    ) -> SweepFunction[Given, tuple[Block, Diagnostics]]: ...
+    def cache(self, function: Callable[Given, Block], /) -> SweepFunction[Given, tuple[Block, Diagnostics]]: ...
 
     @overload
     def cache(self, function: Callable[Given, Any], /) -> SweepFunction[Given, tuple[Any, Diagnostics]]: ...
@@ -293,7 +291,7 @@ class ChunkMemo:
         *,
         vectorize: bool = False,
         outputs: str | None = None,
-        collate_fn: Callable[[list[Any]], Any] | None = None,
+        collate_fn: None = None,
         **options: Unpack[DecoratorOptions],
     ) -> SweepDecorator[tuple[Any, Diagnostics]]: ...
 

@@ -7,8 +7,8 @@ as few calls as it can.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -126,6 +126,37 @@ class Plan:
         """
         wanted = np.isin(self.states, states)
         return map(self.cells.at, np.flatnonzero(wanted).tolist())
+
+    def anew(self, means: Callable[[], tuple[float | None, float | None]]) -> Plan:
+        """Return the plan of the same call with ``refresh=True``.
+
+        Parameters
+        ----------
+        means : callable
+            Returns mean seconds and bytes per stored point; called where this plan does not know them.
+
+        Returns
+        -------
+        Plan
+            One that runs every point.
+        """
+        points = np.ones(1, np.intp)
+        for axis in self.cells.axes:
+            points = np.multiply.outer(points, axis.lengths).reshape(-1)
+        if self.cells.ranking is not None:
+            points = points[self.cells.ranking]
+        states = np.full(len(points), MISSING, np.uint8)
+        group = PlanGroup("asked for anew, by refresh=True", len(points), int(points.sum()))
+        known = (self.seconds_per_point, self.bytes_per_point)
+        seconds, size = known if known != (None, None) else means()
+        return replace(
+            self,
+            states=states,
+            missing=points,
+            groups=(group,) if len(points) else (),
+            seconds_per_point=seconds,
+            bytes_per_point=size,
+        )
 
     def __repr__(self) -> str:
         """Return the totals in one line."""

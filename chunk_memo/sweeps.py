@@ -302,8 +302,8 @@ class Sweep:
         self._wrapper = wrapper
         parts: dict[str, Any] = {
             "sweep": self._sweep,
-            "cases": self._cases,
-            "sample": self._sample,
+            "cases": _Design(self._cases, self._plan_cases),
+            "sample": _Design(self._sample, self._plan_sample),
             "cache_status": self._cache_status,
             "plan": self._plan,
             "cache_for": self._cache_for,
@@ -356,38 +356,46 @@ class Sweep:
 
     def _cases(self, points: Any, /, *args: Any, **kwargs: Any) -> SweepResult:
         """Compute what is missing of a list of points."""
+        return self._run_cases(*self._listed(points, args, kwargs))
+
+    def _plan_cases(self, points: Any, /, *args: Any, **kwargs: Any) -> Plan:
+        """Return what that would read and run, and why."""
+        return self._planned_cases(*self._listed(points, args, kwargs))
+
+    def _listed(self, points: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[_Call, PointList]:
         from chunk_memo.cases import PointList
 
         call = self._taken_apart(args, kwargs)
-        return self._run_cases(call, PointList.of(points, self._order, call.axes))
+        return call, PointList.of(points, self._order, call.axes)
 
-    def _sample(
+    def _sample(self, count: int, seed: int = 0, /, *args: Any, **kwargs: Any) -> SweepResult:
+        """Compute what is missing of points drawn from ranges."""
+        return self._run_cases(*self._drawn(count, seed, args, **kwargs))
+
+    def _plan_sample(self, count: int, seed: int = 0, /, *args: Any, **kwargs: Any) -> Plan:
+        """Return what that would read and run, and why."""
+        return self._planned_cases(*self._drawn(count, seed, args, **kwargs))
+
+    def _drawn(
         self,
         count: int,
-        seed: int = 0,
+        seed: int,
+        args: tuple[Any, ...],
         /,
-        *args: Any,
         method: str = "random",
         log: Sequence[str] = (),
         **kwargs: Any,
-    ) -> SweepResult:
-        """Compute what is missing of points drawn from ranges."""
+    ) -> tuple[_Call, PointList]:
         from chunk_memo.cases import sampled
 
         call = self._taken_apart(args, kwargs)
-        points = sampled(count, seed, method, self._order, self._memo.axis_values, call.axes, log)
-        return self._run_cases(call, points)
+        return call, sampled(count, seed, method, self._order, self._memo.axis_values, call.axes, log)
 
     def _run_cases(self, call: _Call, points: PointList) -> SweepResult:
         from chunk_memo.cases import CaseDesign, run_cases
         from chunk_memo.results import SweepResult
 
-        if not self._order:
-            raise SpecError(f"{self._name!r} has no axes, so there are no cases of it; call it")
-        refused = {name: getattr(call, name) for name in ("axis_indices", "extend_cache", "refresh")}
-        for name, given in refused.items():
-            if given:
-                raise SpecError(f"cases and samples name their points themselves; leave {name} out")
+        self._check_cases(call)
         cache, identity = self._prepared(dataclasses.replace(call, axes={}))
         options = self._settings.options.updated(call.options)
         function = Execution(self._function, call.params, self._signature)
@@ -398,17 +406,40 @@ class Sweep:
 
         return SweepResult(CaseDesign(cache, points), compute(call.observers), function=function, rerun=compute)
 
+    def _planned_cases(self, call: _Call, points: PointList) -> Plan:
+        from chunk_memo.cases import CaseDesign
+
+        self._check_cases(call)
+        return CaseDesign(self._previewed(call), points).plan()
+
+    def _check_cases(self, call: _Call) -> None:
+        """Refuse what lists of points cannot be asked for with."""
+        if not self._order:
+            raise SpecError(f"{self._name!r} has no axes, so there are no cases of it; call it")
+        refused = {name: getattr(call, name) for name in ("axis_indices", "extend_cache", "refresh")}
+        for name, given in refused.items():
+            if given:
+                raise SpecError(f"cases and samples name their points themselves; leave {name} out")
+
     def _cache_status(self, /, *args: Any, **kwargs: Any) -> CacheStatus:
         """Return what is stored of a call."""
-        call = self._taken_apart(args, kwargs)
-        identity = self._identified(call.params)
-        cache = self._cache(call.params, identity)
-        cache = self._lineage.preview(cache, self._found(cache, call.params, identity))
-        return cache.cache_status(axis_indices=call.axis_indices, extend_cache=call.extend_cache, **call.axes)
+        return self._status_of(self._taken_apart(args, kwargs))
 
     def _plan(self, /, *args: Any, **kwargs: Any) -> Plan:
         """Return what a call would read and run, and why."""
-        return self._cache_status(*args, **kwargs).plan
+        call = self._taken_apart(args, kwargs)
+        plan = self._status_of(call).plan
+        return plan.anew(self._previewed(call).means) if call.refresh else plan
+
+    def _status_of(self, call: _Call) -> CacheStatus:
+        cache = self._previewed(call)
+        return cache.cache_status(axis_indices=call.axis_indices, extend_cache=call.extend_cache, **call.axes)
+
+    def _previewed(self, call: _Call) -> ChunkCache:
+        """Return a cache that holds what a call would find, without adopting anything."""
+        identity = self._identified(call.params)
+        cache = self._cache(call.params, identity)
+        return self._lineage.preview(cache, self._found(cache, call.params, identity))
 
     def _cache_for(self, /, *args: Any, **kwargs: Any) -> ChunkCache:
         """Return the cache of a call's params, over the full axes."""
@@ -730,6 +761,20 @@ class Sweep:
             return None
         heirs = [vars(base).get(name) is member for base in kind.__mro__]
         return kind if any(heirs) and not heirs[0] else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Design:
+    """A way to name points: called, it computes them."""
+
+    run: Callable[..., SweepResult]
+    """Computes what is missing of them."""
+    plan: Callable[..., Plan]
+    """Says what that would read and run."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> SweepResult:
+        """Compute what is missing of the points, and return the results."""
+        return self.run(*args, **kwargs)
 
 
 class Execution:
