@@ -90,6 +90,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
+# `open` is public, too, but no star import shall take Python's own away.
 __all__ = [
     "CacheNotFoundError",
     "CacheProtocol",
@@ -282,4 +283,4 @@ if not TYPE_CHECKING:  # a checker shall go on naming what is not there
 
 def __dir__() -> list[str]:
     """Return the public names, imported or not."""
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_HOME_OF})

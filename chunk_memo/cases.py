@@ -732,7 +732,7 @@ class CaseDesign:
         states[missing == 0] = plans.STORED
         why = (("not computed yet", fresh), ("failed before", failed))
         groups = tuple(PlanGroup(reason, int((n > 0).sum()), int(n.sum())) for reason, n in why if n.any())
-        return Plan(selection, cells, states, missing, groups, *(self.cache.means() if groups else (None, None)))
+        return Plan(selection, cells, states, missing, groups, *(self.cache.costs() if groups else (None, None)))
 
     def failures(self) -> Failures:
         """Return what failed of them, and is not stored since.

@@ -429,7 +429,7 @@ class Sweep:
         """Return what a call would read and run, and why."""
         call = self._taken_apart(args, kwargs)
         plan = self._status_of(call).plan
-        return plan.anew(self._previewed(call).means) if call.refresh else plan
+        return plan.anew(self._previewed(call).costs) if call.refresh else plan
 
     def _status_of(self, call: _Call) -> CacheStatus:
         cache = self._previewed(call)
