@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -53,6 +54,38 @@ def test_the_quick_start_repeats_its_story(tmp_path: Path, run_program: Callable
     program = copy_of("quickstart.py", tmp_path)
     first, second = (re.sub(r" +\d+ ms$", "", run_program(program), flags=re.M) for _ in range(2))
     assert first == second
+
+
+def test_the_map_is_that_of_the_quick_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_program: Callable[[Path], str]
+) -> None:
+    """It reads what the quick start stored, or computes it, and draws the picture that the README shows."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    copy_of("quickstart.py", tmp_path)
+    program = copy_of("epidemic_map.py", tmp_path)
+    first = run_program(program)
+    drawn = (tmp_path / "epidemic_map.svg").read_bytes()
+    second = run_program(program)
+    whole = f"{BETAS * GAMMAS:,}"
+    assert f"executed {whole} of {whole} points" in first
+    assert f"executed 0 of {whole} points" in second
+    assert "best fit: beta 1.690 per day, gamma 0.450 per day" in second
+    assert drawn == (tmp_path / "epidemic_map.svg").read_bytes()
+    kept = (EXAMPLES / "epidemic_map.svg").read_bytes()
+    assert labels(drawn) == labels(kept)
+    assert {"beta [per day]", "gamma [per day]", "misfit [boys²]", "β = 1.69, γ = 0.45"} < set(labels(kept))
+    assert len(kept) < 100_000
+
+
+def labels(picture: bytes) -> list[str]:
+    """Return the texts of a picture of matplotlib's, whose letters are shapes; check that it loads nothing."""
+    root = ElementTree.fromstring(
+        picture, ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
+    )
+    links = [value for each in root.iter() for name, value in each.attrib.items() if name.endswith("href")]
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    comments = [each.text or "" for each in root.iter() if each.tag is ElementTree.Comment]
+    return [text.strip() for text in comments]
 
 
 def test_the_store_tells_the_truth(tmp_path: Path, run_program: Callable[[Path], str]) -> None:
