@@ -240,6 +240,8 @@ class Plan:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 0.1:
+        return f"{1000 * seconds:.3g} ms"
     if seconds < 120:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"

@@ -40,9 +40,10 @@ def main():
     axes.annotate(
         f"β = {beta:.2f}, γ = {gamma:.2f}",
         (beta, gamma),
-        xytext=(34, -4),
+        xytext=(4, 48),
         textcoords="offset points",
         color="white",
+        ha="center",
     )
     axes.set_title("School influenza, 1978: 201 × 201 pairs, each computed once")
     figure.savefig(PICTURE, dpi=90, metadata={"Date": None, "Creator": None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import time
@@ -20,7 +21,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from chunk_memo import ChunkMemo, SpecError, UnknownIndexError, UnknownValueError
 from chunk_memo.grid import Bins, Grid, make_axis
 from chunk_memo.identity import canonical_many
-from chunk_memo.plan import boxes
+from chunk_memo.plan import Costs, boxes
 from chunk_memo.selection import Cells, Selection, select
 
 
@@ -202,6 +203,17 @@ def test_a_plan_of_a_refresh_runs_everything(tmp_path: Path) -> None:
     assert "of compute" in str(plan)
     assert 0 == function.plan().executed_points
     assert 2 == function(s=[1, 2], refresh=True)[1].executed_points
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.0000405, "0.0405 ms"), (0.0999, "99.9 ms"), (0.25, "0.25 s"), (150.0, "2.5 min"), (9000.0, "2.5 h")],
+)
+def test_predicted_seconds_are_said_in_a_unit_that_fits(tmp_path: Path, seconds: float, said: str) -> None:
+    """Short and long times have units of their own."""
+    function = ChunkMemo(tmp_path, {"s": 1}, {"s": [1]}, verbose=0).cache()(lambda s: list(s))
+    plan = dataclasses.replace(function.plan(), seconds_costs=Costs(0.0, seconds), bytes_costs=Costs(1000.0, 0.0))
+    assert f"  about {said} of compute, 1 kB of files" == str(plan).splitlines()[-1]
 
 
 # --- predicted seconds ---------------------------------------------------------------------------------------
