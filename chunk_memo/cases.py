@@ -607,7 +607,7 @@ def run_cases(
     running = Running(cache, verbs, function, None, observers, dict(options or {}))
     running.refuse_unstored()
     if len(left):
-        running.engine.stream(Selection((CASE,), (tuple(left.cases()),), (tuple(left.case_keys),)))
+        running.engine.stream([(Selection((CASE,), (tuple(left.cases()),), (tuple(left.case_keys),)), None)])
     done = running.finished(None)[1]
     done.total_points += len(found)
     done.cached_points += len(found)

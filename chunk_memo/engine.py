@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import itertools
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -60,9 +61,12 @@ from chunk_memo.selection import Cells, Selection
 from chunk_memo.tasks import Gaps, Missing, Share, Task
 from chunk_memo.work import Batch, Job, Receipt, TaskWriter, Work, whereabouts
 
-__all__ = ["Diagnostics", "Engine"]
+__all__ = ["Diagnostics", "Engine", "Request"]
 
 AnyCollector = TypeVar("AnyCollector", bound=Collector)
+
+Request = tuple[Selection, npt.NDArray[np.bool_] | None]
+"""Points that are asked for: a grid, and for each of its points whether it is wanted; None for all of them."""
 
 _MOST_DEATHS = 3
 """A chunk that ended so many workers is set aside."""
@@ -244,13 +248,15 @@ class Engine:
         except OSError as error:
             self.unstored = error
 
-    def collect(self, selection: Selection, *, by_chunk: bool, on_partial: str = "compute") -> Collector:
-        """Read and compute a request.
+    def collect(
+        self, selections: Sequence[Selection], *, by_chunk: bool, on_partial: str = "compute"
+    ) -> list[Collector]:
+        """Read and compute requests in one run.
 
         Parameters
         ----------
-        selection : Selection
-            The request.
+        selections : sequence of Selection
+            The requests.
         by_chunk : bool
             Whether an entry is kept for each chunk.
         on_partial : {"compute", "return"}
@@ -258,67 +264,92 @@ class Engine:
 
         Returns
         -------
-        Collector
-            The outputs.
+        list of Collector
+            The outputs of each.
         """
-        return self.gather(
-            selection, lambda: self.cache.collector(selection, by_chunk=by_chunk), on_partial=on_partial
-        )
+        make = functools.partial(self.cache.collector, by_chunk=by_chunk)
+        return self.gather([(each, None) for each in selections], make, on_partial)
 
     def gather(
         self,
-        selection: Selection,
-        make: Callable[[], AnyCollector],
-        wanted: npt.NDArray[np.bool_] | None = None,
+        requests: Sequence[Request],
+        make: Callable[[Selection], AnyCollector],
         on_partial: str = "compute",
-    ) -> AnyCollector:
-        """Read and compute a request, or some points of it.
+    ) -> list[AnyCollector]:
+        """Read and compute requests, or some points of each, in one run.
 
         Parameters
         ----------
-        selection : Selection
-            The request.
+        requests : sequence of Request
+            The requests.
         make : callable
-            Makes what takes the outputs.
-        wanted : ndarray of bool, optional
-            For each point of the request whether it is wanted; all of them by default.
+            Makes what takes the outputs of a request.
         on_partial : {"compute", "return"}
             What to do with chunks that are stored in part.
 
         Returns
         -------
-        Collector
-            What `make` made, filled.
+        list of Collector
+            What `make` made of each, filled.
         """
-        collector = make()
+        collectors = self._all(requests, make, on_partial)
+        held = self.diagnostics.cached_points + self.diagnostics.executed_points
+        self.diagnostics.max_stream_items = max(self.diagnostics.max_stream_items, held)
+        return collectors
+
+    def stream(self, requests: Sequence[Request]) -> None:
+        """Compute what is missing of requests in one run, and keep no outputs.
+
+        Parameters
+        ----------
+        requests : sequence of Request
+            The requests.
+        """
+        self._all(requests, lambda selection: None, "compute")
+
+    def _all(
+        self,
+        requests: Sequence[Request],
+        make: Callable[[Selection], Any],
+        on_partial: str,
+    ) -> list[Any]:
+        """Read all, then compute what is missing; what two requests miss waits until one has it stored."""
+        collectors: list[Any] = [None] * len(requests)
+        waiting: Sequence[int] = range(len(requests))
+        while waiting:
+            missed: set[Hashable] = set()
+            begun, later = [], []
+            for number in waiting:
+                request = self._read(*requests[number], make, on_partial)
+                chunks = {*_chunks_of(request)} if len(waiting) > 1 else set[Hashable]()
+                if missed.isdisjoint(chunks):
+                    missed |= chunks
+                    collectors[number] = request.collector
+                    begun.append(request)
+                else:
+                    later.append(number)
+            self._compute(begun)
+            waiting = later
+        return collectors
+
+    def _read(
+        self,
+        selection: Selection,
+        wanted: npt.NDArray[np.bool_] | None,
+        make: Callable[[Selection], Any],
+        on_partial: str,
+    ) -> _Request:
+        collector = make(selection)
         reading = self._timed_read(selection, collector, wanted)
         if reading.missing and not reading.settled and self.cache.settle():
-            collector = make()
+            collector = make(selection)
             reading = self._timed_read(selection, collector, wanted)
         missing: Sequence[Missing] = reading.missing
         if on_partial == "return":
             missing = [entry for entry in missing if entry[2] is None]
             if len(missing) < len(reading.missing):
                 _refuse_holes(collector)
-        self._compute(selection, missing, reading, collector)
-        held = self.diagnostics.cached_points + self.diagnostics.executed_points
-        self.diagnostics.max_stream_items = max(self.diagnostics.max_stream_items, held)
-        return collector
-
-    def stream(self, selection: Selection, wanted: npt.NDArray[np.bool_] | None = None) -> None:
-        """Compute what is missing of a request, and keep no outputs.
-
-        Parameters
-        ----------
-        selection : Selection
-            The request.
-        wanted : ndarray of bool, optional
-            For each point of the request whether it is wanted; all of them by default.
-        """
-        reading = self._timed_read(selection, None, wanted)
-        if reading.missing and not reading.settled and self.cache.settle():
-            reading = self._timed_read(selection, None, wanted)
-        self._compute(selection, reading.missing, reading, None)
+        return _Request(selection, reading, missing, collector)
 
     def _timed_read(
         self,
@@ -335,35 +366,35 @@ class Engine:
         self.diagnostics.bytes_read += reading.bytes_read
         return reading
 
-    def _compute(
-        self,
-        selection: Selection,
-        missing: Sequence[Missing],
-        reading: Reading,
-        collector: Collector | None,
-    ) -> None:
+    def _compute(self, requests: Sequence[_Request]) -> None:
         diagnostics = self.diagnostics
-        diagnostics.total_chunks += reading.total_chunks
-        diagnostics.cached_chunks += reading.cached_chunks
-        diagnostics.partial_chunks += reading.partial_chunks
-        diagnostics.cached_points += reading.cached_points
-        diagnostics.total_points += reading.total_points
-        if not missing:
+        for request in requests:
+            reading = request.reading
+            diagnostics.total_chunks += reading.total_chunks
+            diagnostics.cached_chunks += reading.cached_chunks
+            diagnostics.partial_chunks += reading.partial_chunks
+            diagnostics.cached_points += reading.cached_points
+            diagnostics.total_points += reading.total_points
+        asked = [request for request in requests if request.missing]
+        if not asked:
             return
         failed = diagnostics.failed_points
-        ledger = Ledger(self.cache.failure_log(), selection, self.cache.failures_elsewhere)
-        missing = self._sift(ledger, missing, collector)
-        if missing and collector is None and self.cache.read_only:
+        order = asked[0].selection.order
+        ledger = Ledger(self.cache.failure_log(), order, self.cache.failures_elsewhere)
+        for request in asked:
+            self._sift(ledger, request)
+        asked = [request for request in asked if request.missing]
+        if not asked:
+            return
+        if asked[0].collector is None and self.cache.read_only:
             raise RootError(
                 errno.EROFS,
-                f"{len(missing)} chunks of cache {self.cache.cache_id!r} are not stored in full, and with"
-                f" read_only=True a call that only stores has nothing to do; open the cache without it, or call"
-                f" what returns outputs",
+                f"{sum(len(one.missing) for one in asked)} chunks of cache {self.cache.cache_id!r} are not"
+                f" stored in full, and with read_only=True a call that only stores has nothing to do; open the"
+                f" cache without it, or call what returns outputs",
             )
-        if not missing:
-            return
         started, executed = time.perf_counter(), diagnostics.executed_points
-        begun = self._started(reading, missing)
+        begun = self._started(requests)
         self.emit(begun)
 
         def finished(error: BaseException | None = None) -> RunFinished:
@@ -377,10 +408,7 @@ class Engine:
             )
 
         try:
-            if self.options.map_fn is None:
-                _Serial(self, selection, reading, collector, ledger).run(missing)
-            else:
-                _Mapped(self, selection, reading, collector, ledger).run(missing)
+            (_Serial if self.options.map_fn is None else _Mapped)(self, asked, ledger).run()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 error.add_note("interrupted: finished chunks are kept, and the same call goes on from there")
@@ -388,37 +416,33 @@ class Engine:
             raise
         self.emit(finished())
 
-    def _started(self, reading: Reading, missing: Sequence[Missing]) -> RunStarted:
-        left_out = 0
-        if missing is not reading.missing:
-            to_run = sum(cell.points if points is None else len(points) for _, cell, points in missing)
-            left_out = max(0, reading.total_points - reading.cached_points - to_run)
+    def _started(self, requests: Sequence[_Request]) -> RunStarted:
+        readings = [request.reading for request in requests]
         where = self.options.map_fn
         return RunStarted(
             self.cache.name,
             self.cache.cache_id,
-            reading.total_chunks,
-            reading.total_points,
-            reading.cached_points,
-            left_out,
+            sum(reading.total_chunks for reading in readings),
+            sum(reading.total_points for reading in readings),
+            sum(reading.cached_points for reading in readings),
+            sum(request.left_out for request in requests),
             str(getattr(self.cache, "path", "")),
             time.time_ns(),
             "" if where is None else where if isinstance(where, str) else _named(where),
         )
 
-    def _sift(self, ledger: Ledger, missing: Sequence[Missing], collector: Collector | None) -> Sequence[Missing]:
-        """Leave out points that failed before, as ``retry`` says; return the others."""
+    def _sift(self, ledger: Ledger, request: _Request) -> None:
+        """Leave out points that failed before, as ``retry`` says."""
         if self.options.retry == "failed":
-            return missing
-        run, left = ledger.sift(missing, self.options.retry)
+            return
+        request.missing, left = ledger.sift(request.selection, request.missing, self.options.retry)
         for (rank, cell, points), failure in left:
             known = replace(failure, function=self.function)
             count = cell.points if points is None else len(points)
             self.diagnostics.failed_points += count
             self.tally.add(known, left_out=count)
-            if collector is not None:
-                collector.fail(rank, cell, points, Failed(known))
-        return run
+            if request.collector is not None:
+                request.collector.fail(rank, cell, points, Failed(known))
 
     def store_error(self) -> StoreError:
         """Return the error that says that results could not be stored.
@@ -505,28 +529,45 @@ class Engine:
             warnings.warn(text, FailureWarning, stacklevel=caller_level())
 
 
-class _Run:
-    """The computing of what one request misses."""
+@dataclass(slots=True, eq=False)
+class _Request:
+    """What one request of a run asks for, what was found of it, and what came since."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        selection: Selection,
-        reading: Reading,
-        collector: Collector | None,
-        ledger: Ledger,
-    ) -> None:
+    selection: Selection
+    reading: Reading
+    missing: Sequence[Missing]
+    """What is to be computed."""
+    collector: Collector | None
+    """Takes the outputs, where they are wanted."""
+    touched: bytearray = field(default_factory=bytearray)
+    """For each cell, by rank, whether points of it were computed."""
+    stored: list[tuple[int, IntArray | None]] = field(default_factory=list)
+    """What other processes stored, to be read when all is done."""
+
+    def read_later(self, shares: Iterable[Share]) -> None:
+        """Note outputs that are on disk."""
+        self.stored += [(share.rank, share.points) for share in shares]
+
+    @property
+    def left_out(self) -> int:
+        """Number of points that are neither stored nor to be computed."""
+        if self.missing is self.reading.missing:
+            return 0
+        to_run = sum(cell.points if points is None else len(points) for _, cell, points in self.missing)
+        return max(0, self.reading.total_points - self.reading.cached_points - to_run)
+
+
+class _Run:
+    """The computing of what requests miss."""
+
+    def __init__(self, engine: Engine, requests: Sequence[_Request], ledger: Ledger) -> None:
         self.engine = engine
-        self.selection = selection
-        self.reading = reading
-        self.collector = collector
+        self.requests = requests
         self.ledger = ledger
+        self.keeps = requests[0].collector is not None
+        """Whether outputs are wanted."""
         self.writer = engine.cache.writer()
         self.process = this_process()
-        self.touched = bytearray()
-        """For each cell, by rank, whether points of it were computed."""
-        self.stored: list[tuple[int, IntArray | None]] = []
-        """What other processes stored, to be read when all is done."""
         self.waiting: dict[int, Task] = {}
         """Tasks by number that another process has claimed."""
         self.leases: Leases | None = None
@@ -534,12 +575,12 @@ class _Run:
         if engine.options.share and not engine.cache.read_only:
             self.leases = _leases_of(engine.cache)
 
-    def run(self, missing: Sequence[Missing]) -> None:
+    def run(self) -> None:
         """Compute what is missing, and gather it."""
-        engine = self.engine
+        engine, count = self.engine, sum(len(request.missing) for request in self.requests)
         with self.writer.syncer() as syncer:
             try:
-                self.do(self.begin(missing), len(missing), syncer)
+                self.do(self.begin(), count, syncer)
                 while ready := self._ready():
                     self.do_again(ready, syncer)
             finally:
@@ -548,8 +589,9 @@ class _Run:
             engine.flushed(syncer)
             engine.diagnostics.write_seconds += time.perf_counter() - flushing
         self.close()
-        if self.collector is not None and self.stored:
-            self._read_back(self.collector)
+        for request in self.requests:
+            if request.collector is not None and request.stored:
+                self._read_back(request, request.collector)
 
     def do(self, tasks: Iterator[Task], count: int, syncer: Syncer) -> None:
         """Compute tasks, numbered as they come; of how many chunks is known before."""
@@ -581,20 +623,17 @@ class _Run:
         """Take note of points that another process stored."""
         self.engine.diagnostics.cached_points += task.count
         self.engine.emit(ChunkFound(task.ref.name, task.count))
-        if self.collector is not None:
-            self.read_later(task.shares)
+        if self.keeps:
+            self.requests[task.request].read_later(task.shares)
 
-    def read_later(self, shares: Sequence[Share]) -> None:
-        """Note outputs that are on disk."""
-        self.stored += [(share.rank, share.points) for share in shares]
-
-    def _read_back(self, collector: Collector) -> None:
+    def _read_back(self, request: _Request, collector: Collector) -> None:
         """Read what other processes stored; compute here what is gone by now."""
         started = time.perf_counter()
-        gone = self.engine.cache.read_back(self.reading.cells, self.stored, collector)
+        gone = self.engine.cache.read_back(request.reading.cells, request.stored, collector)
         self.engine.diagnostics.read_seconds += time.perf_counter() - started
         if gone:
-            _Serial(self.engine, self.selection, self.reading, collector, self.ledger).run(gone)
+            again = _Request(request.selection, request.reading, gone, collector)
+            _Serial(self.engine, [again], self.ledger).run()
 
     def work(self, writer: TaskWriter | None, *, keep: bool = False) -> Work:
         """Return what is to be done with each task."""
@@ -614,19 +653,27 @@ class _Run:
             claim,
         )
 
-    def begin(self, missing: Sequence[Missing]) -> Iterator[Task]:
+    def begin(self) -> Iterator[Task]:
         """Return the tasks for missing points; each of several processes begins at another one."""
+        order = range(len(self.requests))
+        first = random.SystemRandom().randrange(len(order)) if self.leases is not None else 0
+        return itertools.chain.from_iterable(map(self._tasks, [*order[first:], *order[:first]]))
+
+    def _tasks(self, number: int) -> Iterator[Task]:
+        request = self.requests[number]
+        missing = request.missing
         highest = missing.highest if isinstance(missing, Gaps) else max(map(_rank, missing), default=-1)
-        self.touched = bytearray(highest + 1)
+        request.touched = bytearray(highest + 1)
         asked: Iterable[Missing] = missing
-        if self.leases is not None and missing:
+        if self.leases is not None:
             start = random.SystemRandom().randrange(len(missing))
             asked = itertools.chain(itertools.islice(missing, start, None), itertools.islice(missing, start))
-        return self.engine.cache.tasks(self.selection, asked)
+        tasks = self.engine.cache.tasks(request.selection, asked)
+        return tasks if number == 0 else (_of_request(task, number) for task in tasks)
 
     def finish(self, syncer: Syncer) -> None:
         """Take down how many chunks were touched, and which records of failures still hold."""
-        self.engine.diagnostics.executed_chunks += sum(self.touched)
+        self.engine.diagnostics.executed_chunks += sum(sum(request.touched) for request in self.requests)
         self.ledger.settle(syncer)
 
     def take(self, task: Task, receipt: Receipt) -> None:
@@ -638,9 +685,10 @@ class _Run:
         if count:
             if receipt.unstored is not None:
                 engine.unstored = engine.unstored or receipt.unstored
+            request = self.requests[task.request]
             for share in shares:
-                self.touched[share.rank] = True
-            self.gather(shares, receipt, count)
+                request.touched[share.rank] = True
+            self.gather(request, shares, receipt, count)
             if receipt.unstored is None:
                 self.ledger.stored(task, rows)
         engine.unconfirmed = engine.unconfirmed or receipt.unconfirmed
@@ -657,18 +705,18 @@ class _Run:
             done = (receipt.seconds, receipt.bytes_written, receipt.worker or self.process, time.time_ns())
             self.engine.emit(ChunkDone(task.ref.name, count, *done))
 
-    def gather(self, shares: Sequence[Share], receipt: Receipt, count: int) -> None:
+    def gather(self, request: _Request, shares: Sequence[Share], receipt: Receipt, count: int) -> None:
         """Take the outputs of a receipt, or note where they are to be read."""
         diagnostics = self.engine.diagnostics
-        if self.collector is None:
+        if request.collector is None:
             diagnostics.stream_flushes += 1
             diagnostics.max_stream_items = max(diagnostics.max_stream_items, count)
             if receipt.unstored is not None:
                 raise self.engine.store_error() from receipt.unstored
         elif receipt.block is not None:
-            self.collector.add_shares(shares, receipt.block)
+            request.collector.add_shares(shares, receipt.block)
         else:
-            self.read_later(shares)
+            request.read_later(shares)
 
     def failed(self, task: Task, failures: Sequence[Failure], syncer: Syncer) -> None:
         """Record failures of a task, or end the run with the first."""
@@ -693,14 +741,15 @@ class _Run:
             shared = self.ledger.failed(task, shared, syncer)
         except OSError as error:
             engine.unstored = engine.unstored or error
-            if self.collector is None:
+            if not self.keeps:
                 raise engine.store_error() from error
         shared = [replace(each, function=engine.function) for each in shared]
         for failure in shared:
             engine.diagnostics.failed_points += failure.points
             engine.tally.add(failure)
-        if self.collector is not None:
-            _mark(self.collector, task, shared)
+        collector = self.requests[task.request].collector
+        if collector is not None:
+            _mark(collector, task, shared)
 
     def end(self, error: BaseException) -> None:
         """End the run with an error, now or when what is running is done."""
@@ -710,15 +759,8 @@ class _Run:
 class _Serial(_Run):
     """One task after the other, in this process."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        selection: Selection,
-        reading: Reading,
-        collector: Collector | None,
-        ledger: Ledger,
-    ) -> None:
-        super().__init__(engine, selection, reading, collector, ledger)
+    def __init__(self, engine: Engine, requests: Sequence[_Request], ledger: Ledger) -> None:
+        super().__init__(engine, requests, ledger)
         self._done: list[tuple[Task, Receipt]] = []
         """What was done and is not gathered yet."""
 
@@ -731,7 +773,7 @@ class _Serial(_Run):
         self._do_all(tasks.items(), syncer)
 
     def _do_all(self, numbered: Iterable[tuple[int, Task]], syncer: Syncer) -> None:
-        work = self.work(self.writer, keep=self.collector is not None)
+        work = self.work(self.writer, keep=self.keeps)
         try:
             for number, task in numbered:
                 self._sync_before_computing(syncer)
@@ -758,7 +800,7 @@ class _Serial(_Run):
         """Tell whether a task went as nearly all do, and its outputs are few and stay what they are."""
         if receipt.taken or receipt.found or receipt.failures or receipt.unstored is not None:
             return False
-        return self.collector is None or (receipt.block is not None and receipt.block.lasting)
+        return not self.keeps or (receipt.block is not None and receipt.block.lasting)
 
     def _take_done(self) -> None:
         """Take what was done: of many tasks at once, as in turns with calls and writes it takes twice as long."""
@@ -778,15 +820,8 @@ class _Serial(_Run):
 class _Mapped(_Run):
     """Tasks handed to a map."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        selection: Selection,
-        reading: Reading,
-        collector: Collector | None,
-        ledger: Ledger,
-    ) -> None:
-        super().__init__(engine, selection, reading, collector, ledger)
+    def __init__(self, engine: Engine, requests: Sequence[_Request], ledger: Ledger) -> None:
+        super().__init__(engine, requests, ledger)
         options = engine.options
         self.map: TaskMap = task_map(options.map_fn, options.map_fn_kwargs, options.timeout)
         self.first: BaseException | None = None
@@ -832,7 +867,7 @@ class _Mapped(_Run):
         return True
 
     def _run_all(self, syncer: Syncer) -> None:
-        keep = self.map.in_process and self.collector is not None
+        keep = self.map.in_process and self.keeps
         work = self.work(self.writer if self._stored_there(syncer) else None, keep=keep)
         with contextlib.closing(self.map.run(work, self.queue)) as results:
             for result in results:
@@ -864,7 +899,7 @@ class _Mapped(_Run):
         """Store what a worker could not."""
         unstored = receipt.unstored
         output, receipt.output, receipt.by_value = receipt.output, None, False
-        work = self.work(self.writer, keep=self.collector is not None)
+        work = self.work(self.writer, keep=self.keeps)
         work.hand_over(receipt, task, output, syncer, receipt.rows)
         if receipt.unstored is unstored:
             receipt.unstored = None
@@ -914,6 +949,17 @@ def _leases_of(cache: Any) -> Leases:
             " are run by one process"
         )
     return Leases(cache.path)
+
+
+def _of_request(task: Task, number: int) -> Task:
+    task.request = number
+    return task
+
+
+def _chunks_of(request: _Request) -> Iterator[Hashable]:
+    """Iterate over the chunks of which something is to be computed, by the bins of their values."""
+    for _, cell, _ in request.missing:
+        yield tuple([axis.bins for axis in cell.axes])
 
 
 def _rank(entry: Missing) -> int:

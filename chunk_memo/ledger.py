@@ -307,28 +307,28 @@ class Ledger:
     ----------
     log : FailureLog or None
         The records; None where a cache keeps none.
-    selection : Selection
-        The request.
+    order : sequence of str
+        Names of the axes.
     elsewhere : callable, optional
-        Returns failures of the same points that are recorded elsewhere; called where they matter.
+        Returns failures of the same points that are recorded elsewhere; called once, where they matter.
     """
 
     def __init__(
         self,
         log: FailureLog | None,
-        selection: Selection,
+        order: Sequence[str],
         elsewhere: Callable[[], Iterable[Failure]] = tuple,
     ) -> None:
         self._log = log
-        self._selection = selection
         self._elsewhere = elsewhere
+        self._known_elsewhere: dict[PointKey, Failure] | None = None
         self._known: dict[PointKey, Failure] = {}
         self._records: dict[PointKey, list[str]] = {}
         self._open: dict[str, set[PointKey]] = {}
         self._of: dict[str, list[Failure]] = {}
         self._touched: set[str] = set()
         if log is not None:
-            self._take([f for f in log.read() if sorted(f.order) == sorted(selection.order)])
+            self._take([f for f in log.read() if sorted(f.order) == sorted(order)])
 
     def _take(self, failures: Sequence[Failure]) -> None:
         keys = PointKeys()
@@ -342,14 +342,16 @@ class Ledger:
                 self._open.setdefault(name, set()).add(key)
 
     def sift(
-        self, missing: Sequence[Missing], retry: str | int
+        self, selection: Selection, missing: Sequence[Missing], retry: str | int
     ) -> tuple[list[Missing], list[tuple[Missing, Failure]]]:
         """Tell the points that are to be run from those that failed before and are left out.
 
         Parameters
         ----------
+        selection : Selection
+            A request.
         missing : sequence of Missing
-            What a read did not find.
+            What a read of it did not find.
         retry : str or int
             ``"failed"``, ``"never"`` or a number of attempts.
 
@@ -361,11 +363,13 @@ class Ledger:
             What is left out, with its failure.
         """
         most = 0 if retry == "never" else retry
-        known = {**known_failures(self._elsewhere()), **self._known}
+        if self._known_elsewhere is None:
+            self._known_elsewhere = known_failures(self._elsewhere())
+        known = {**self._known_elsewhere, **self._known}
         out = {key: f for key, f in known.items() if isinstance(most, int) and f.attempts >= most}
         if not out:
             return list(missing), []
-        where = _Finder(self._selection, out)
+        where = _Finder(selection, out)
         run: list[Missing] = []
         left: list[tuple[Missing, Failure]] = []
         for rank, cell, points in missing:

@@ -6,7 +6,6 @@ along each axis, of which only the points named are read or run; so they meet th
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import operator
@@ -382,17 +381,17 @@ def _run_items(
     engine = running.engine
     found: list[Any] = [None] * len(points.items)
     for number, request in enumerate(points.requests()):
-        selection = verbs.selection(request.asked)
+        asked = [(verbs.selection(request.asked), request.wanted)]
         if not return_output:
-            engine.stream(selection, request.wanted)
+            engine.stream(asked)
             continue
-        gathered = engine.gather(selection, functools.partial(PointOutputs, selection), request.wanted)
+        (gathered,) = engine.gather(asked, PointOutputs)
         for item, place in zip(request.numbers.tolist(), request.flat.tolist(), strict=True):
             rank, output = gathered.of_point[place]
             found[item] = ((number, rank), output)
-    collate = collate_fn or running.collate_fn
     if not return_output:
         return []
+    collate = collate_fn or running.collate_fn
     if collate is None:
         return [output for _, output in found]
     groups = itertools.groupby(found, key=operator.itemgetter(0))

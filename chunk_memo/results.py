@@ -357,8 +357,8 @@ class GridDesign:
         if not missing:
             return status
         cache = self.cache
-        ledger = Ledger(cache.recorded_failures(), self.selection, cache.failures_elsewhere)
-        never, failed = ledger.sift(missing, "never")
+        ledger = Ledger(cache.recorded_failures(), self.selection.order, cache.failures_elsewhere)
+        never, failed = ledger.sift(self.selection, missing, "never")
         for rank, cell, points in never:
             _put(status, cell, points, MISSING)
             if fail is not None:

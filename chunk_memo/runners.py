@@ -318,7 +318,7 @@ def _collected(
     by_chunk = collate is not None and not by_key
 
     def gathered() -> Any:
-        collectors = [engine.collect(each, by_chunk=by_chunk, on_partial=on_partial) for each in selections]
+        collectors = engine.collect(selections, by_chunk=by_chunk, on_partial=on_partial)
         return _put_together(collectors, collate, by_key)
 
     try:
@@ -355,8 +355,7 @@ def _streamed(
 ) -> Diagnostics:
     running = Running(cache, verbs, exec_fn, context, observers, options)
     running.refuse_unstored()
-    for selection in selections:
-        running.engine.stream(selection)
+    running.engine.stream([(selection, None) for selection in selections])
     return running.finished(None)[1]
 
 

@@ -138,6 +138,8 @@ class Task:
     """Row-major positions in the chunk; None where the call makes all of it."""
     shares: tuple[Share, ...]
     """The cells that the points belong to; each point to one of them."""
+    request: int = 0
+    """The request that asked for it, by number, where a run has several."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -21,10 +21,9 @@ mpl.rcParams["svg.hashsalt"] = "epidemic"
 
 
 def main():
-    """Read the grid, draw it, and mark the best pair."""
+    """Say what is missing of the grid, compute and read it, draw it, and mark the best pair."""
+    print(misfit.plan())
     result = misfit.sweep()
-    executed, reused = result.diagnostics.executed_points, result.diagnostics.cached_points
-    print(f"executed {executed:,} of {executed + reused:,} points")
 
     error = result.to_xarray()["misfit"]
     best = error.isel(error.argmin(...))

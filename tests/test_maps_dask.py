@@ -105,6 +105,16 @@ def test_the_function_is_not_sent_with_each_task(client: Client, tmp_path: Path,
     assert len(log.read_text().split()) <= 10  # 2, but Dask drops copies that nobody needs at a moment
 
 
+def test_nothing_is_left_of_what_was_sent(client: Client) -> None:
+    """The client's log keeps no waves of tasks, so that a long run takes no more memory than a short one."""
+    client.submit(int, 1).result()
+    assert client.scheduler_comm is not None
+    log = client.scheduler_comm.recent_message_log
+    assert "update-graph" in [message["op"] for batch in log for message in batch]
+    assert (squares(300), []) == outcomes(client, square, iter(range(300)))
+    assert "update-graph" not in [message["op"] for batch in log for message in batch]
+
+
 def test_only_the_killer_is_lost(client: Client) -> None:
     """Of thirty tasks of which one kills its workers, that one is lost, after as many deaths as Dask allows."""
     done, [lost] = outcomes(client, killed_at_seven, iter(range(30)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,37 @@ def test_run_chunks_streaming_stores_the_keys(tmp_path: Path) -> None:
     assert (1, 2, 2) == (done.executed_chunks, done.executed_points, done.max_stream_items)
     assert KEYS[1:] == cache(tmp_path).cache_status()["cached_chunks"]
     assert 4 == run_chunks_streaming(KEYS, repeated, cache=cache(tmp_path)).executed_points
+
+
+@pytest.mark.parametrize("runner", [run_chunks, run_chunks_streaming])
+def test_keys_are_one_run(tmp_path: Path, runner: Any) -> None:
+    """Chunks of different keys are computed side by side, under one bar."""
+    both, events = threading.Barrier(2, timeout=60), list[Event]()
+
+    def meets(x: list[int], y: list[str]) -> list[str]:
+        both.wait()
+        return repeated(x, y)
+
+    runner(KEYS, meets, cache=cache(tmp_path), map_fn="threads", observers=[events.append])
+    (started,) = [event for event in events if isinstance(event, RunStarted)]
+    assert (2, 6) == (started.chunks, started.points)
+    assert ALL == run(cache(tmp_path), refuse)[0]
+
+
+@pytest.mark.parametrize("map_fn", [None, "threads"])
+def test_points_that_two_keys_name_are_computed_once(tmp_path: Path, map_fn: str | None) -> None:
+    """Keys may be given twice, and may overlap."""
+    counted = list[tuple[int, str]]()
+
+    def counting(x: list[int], y: list[str]) -> list[str]:
+        counted.extend((i, j) for i in x for j in y)
+        return repeated(x, y)
+
+    keys = [KEYS[0], (("x", (2, 3)), ("y", ("v",))), KEYS[0], KEYS[1]]
+    output, done = run_chunks(keys, counting, cache=cache(tmp_path), map_fn=map_fn)
+    assert [*ALL[:4], "vv", "vvv", *ALL] == output
+    assert (6, 6) == (len(counted), len({*counted}))
+    assert (6, 6, 12) == (done.executed_points, done.cached_points, done.total_points)
 
 
 def test_keys_that_are_not_there_are_refused(tmp_path: Path) -> None:

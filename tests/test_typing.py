@@ -61,7 +61,15 @@ def plain(text: str) -> str:
 
 def by_mypy(folder: Path) -> dict[int, str]:
     """Return what mypy says of the file, by line."""
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", f"--cache-dir={folder}", CALLS]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--no-error-summary",
+        f"--cache-dir={folder}",
+        str(CALLS),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, cwd=folder)
     assert "" == done.stderr
     found = {}

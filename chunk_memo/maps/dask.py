@@ -222,6 +222,7 @@ class _Run:
         if self._timeout is not None and self._client.status == "running":
             self._client.unsubscribe_topic(self._name)
         self._function = None
+        self._window.drop_what_was_sent()
 
     def _send_more(self, tasks: Iterator[Any]) -> None:
         """Send as many tasks as there is room for; where there are doubts, one that is in doubt, alone."""
@@ -377,7 +378,7 @@ class _Window:
             return
         if self._client.status != "running":
             raise _broken(f"has lost its scheduler (the client is {self._client.status!r})")
-        self._drop_what_was_sent()
+        self.drop_what_was_sent()
         threads = sum(self._client.nthreads().values())
         if self._fixed is None:
             lately = self._done / (now - self._looked) * _AHEAD
@@ -385,7 +386,7 @@ class _Window:
         self._looked, self._done = now, 0
         self._notice_idleness(threads, now)
 
-    def _drop_what_was_sent(self) -> None:
+    def drop_what_was_sent(self) -> None:
         """Empty the client's log of its last 1,000 messages, which is for Dask's developers.
 
         Each holds a wave of tasks, up to 1 MB, long after these are done; 13 MB of them were seen at once.
