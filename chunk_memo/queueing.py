@@ -18,6 +18,9 @@ _BATCH_SECONDS = 0.2
 
 _MOST_IN_BATCH = 256
 
+_MOST_OUT = 2048
+"""While more chunks than this are out, batches are an eighth: each takes a kilobyte of the caller's memory."""
+
 _BATCHES_AT_ONCE = 1024
 """A map function that may take all tasks at once is given about so many batches."""
 
@@ -67,11 +70,12 @@ class Queue:
             number = self._again.popleft()
             return Batch((Job(number, _travelling(self._out[number]), True),))
         jobs = []
+        size = self._size if not self.lazy or len(self._out) < _MOST_OUT else max(1, self._size // 8)
         for number, task in self._tasks:
             self._out[number] = task
             self._points += task.count
             jobs.append(Job(number, _travelling(task)))
-            if len(jobs) >= self._size:
+            if len(jobs) >= size:
                 break
         if not jobs:
             raise StopIteration
