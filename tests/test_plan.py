@@ -247,9 +247,9 @@ def lost(root: Path) -> None:
 
 CHANGES: dict[str, tuple[Callable[[Path, Any], object], dict[str, Any]]] = {
     "files are lost": (lambda root, function: lost(root), {}),
-    "results are invalidated": (lambda root, function: function.invalidate(s=[0, 1, 2, 3, 4, 5]), {}),
+    "results are invalidated": (lambda root, function: function.invalidate(s=list(range(26))), {}),
     "a refresh": (lambda root, function: None, {"refresh": True}),
-    "values are new": (lambda root, function: None, {"s": [*range(14), *range(50, 58)], "extend_cache": True}),
+    "values are new": (lambda root, function: None, {"s": [*range(38), *range(50, 76)], "extend_cache": True}),
 }
 """What is done between a run and the next, and what is asked for then."""
 
@@ -264,7 +264,7 @@ def test_predicted_seconds(
     """A plan predicts the seconds of a run, whether chunks or points take them, or both; one chunk is short."""
     clock = Clock()
     monkeypatch.setattr("chunk_memo.work.time", clock)
-    memo = ChunkMemo(tmp_path, {"s": 4}, {"s": list(range(14))}, verbose=0, durability="fast")
+    memo = ChunkMemo(tmp_path, {"s": 4}, {"s": list(range(38))}, verbose=0, durability="fast")
 
     @memo.cache(version="1", name="f")
     def function(s: list[int]) -> list[int]:
