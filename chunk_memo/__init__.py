@@ -13,6 +13,7 @@ from chunk_memo.doors import door as _door
 
 if TYPE_CHECKING:
     from chunk_memo.cache import ChunkCache
+    from chunk_memo.decorated import SweepFunction
     from chunk_memo.discovery import Caches
     from chunk_memo.discovery import open as open
     from chunk_memo.disk.encoding import Record, register_encoding
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
+# `open` is public, too, but no star import shall take Python's own away.
 __all__ = [
     "CacheNotFoundError",
     "CacheProtocol",
@@ -151,6 +153,7 @@ __all__ = [
     "SpecError",
     "Store",
     "StoreError",
+    "SweepFunction",
     "SweepResult",
     "TableError",
     "UnknownAxisError",
@@ -172,6 +175,7 @@ __all__ = [
 
 _HOMES = {
     "chunk_memo.cache": ("ChunkCache",),
+    "chunk_memo.decorated": ("SweepFunction",),
     "chunk_memo.disk.encoding": (
         "Record",
         "register_encoding",

@@ -48,7 +48,7 @@ from chunk_memo.identity import canonical_bytes, canonical_many, digest_of_bytes
 from chunk_memo.layers import Asked, GcReport, Layers, Mask, Request
 from chunk_memo.ledger import FailureLog, Known, known_failures, outstanding
 from chunk_memo.outputs import KINDS, Block, Collector
-from chunk_memo.plan import Plan
+from chunk_memo.plan import Costs, Plan
 from chunk_memo.planning import make_plan, which_stored
 from chunk_memo.points import PointReader
 from chunk_memo.reading import Reader, Reading, read_layers
@@ -468,7 +468,7 @@ class ChunkCache:
         fresh = known.unbinned
         cells = self._cells(selection, self._provisional_bins()) if fresh else known
         layers = self._state.layers.all
-        return make_plan(cells, fresh, layers, self.means, self.miss_reason, self._known_failures, self.nearby)
+        return make_plan(cells, fresh, layers, self.costs, self.miss_reason, self._known_failures, self.nearby)
 
     def nearby(self) -> list[Nearby]:
         """Return the points that form no grid, by layer.
@@ -547,15 +547,15 @@ class ChunkCache:
         besides = self.scattered_points(besides=True)
         return self.plan().cached_points + len(next(iter(besides.values()), ()))
 
-    def means(self) -> tuple[float | None, float | None]:
-        """Return mean seconds of compute and bytes of file per point, of a few stored files.
+    def costs(self) -> tuple[Costs | None, Costs | None]:
+        """Return what a few stored files took to compute and to store.
 
         Returns
         -------
-        tuple of float, float, or None
-            Seconds and bytes; None where nothing is stored.
+        tuple of Costs or None
+            Seconds of compute, and bytes of files; None where nothing is stored.
         """
-        seconds = size = points = 0.0
+        samples: list[tuple[int, float, int]] = []
         layers = self._state.layers.all
         folders = {layer.store.folder: None for layer in layers}
         folders |= {store.folder: None for store in self._state.scattered.files(layers)}
@@ -566,12 +566,13 @@ class ChunkCache:
                     sizes = chunk.sizes
                     part = chunk.constant["part"]
                     names = [part] if part is not None else [a[0] for a in chunk.constant["axes"]]
-                    points += math.prod(sizes[name] for name in names)
-                    seconds += chunk.seconds
-                    size += chunk.nbytes
+                    points = math.prod(sizes[name] for name in names)
+                    samples.append((points, chunk.seconds, chunk.nbytes))
             except (ChunkMemoError, OSError):
                 continue
-        return (seconds / points, size / points) if points else (None, None)
+        if not samples:
+            return None, None
+        return Costs.of([(n, took) for n, took, _ in samples]), Costs.of([(n, size) for n, _, size in samples])
 
     def read(
         self,
@@ -1267,8 +1268,7 @@ class ChunkCache:
             if self._view is None
             else dict(zip(self._view.order, map(frozenset, self._view.keys), strict=True))
         )
-        log = FailureLog(self.path / POINTS, self.version)
-        for failure in scattered.failures_of(log.read(), self.axis_order, vectorize=self.vectorize):
+        for failure in self.failures_elsewhere():
             keys = tuple([canonical_many(list(along)) for along in failure.values])
             if asked is not None and any(k[0] not in asked[n] for n, k in zip(failure.order, keys, strict=True)):
                 continue
@@ -1298,8 +1298,19 @@ class ChunkCache:
             state.failures = FailureLog(state.folder.path, self.version)
         return state.failures
 
+    def failures_elsewhere(self) -> list[Failure]:
+        """Return the recorded failures of points that form no grid, as failures of the axes.
+
+        Returns
+        -------
+        list of Failure
+            The last one of each point, whatever became of it since, oldest first.
+        """
+        log = FailureLog(self.path / POINTS, self.version)
+        return list(scattered.failures_of(log.read(), self.axis_order, vectorize=self.vectorize))
+
     def _known_failures(self) -> Known:
-        found = self.recorded_failures().read()
+        found = [*self.recorded_failures().read(), *self.failures_elsewhere()]
         return known_failures([f for f in found if sorted(f.order) == sorted(self.axis_order)])
 
     def _forget_failures(self, failures: Sequence[Failure]) -> None:

@@ -26,7 +26,7 @@ from chunk_memo.disk.layouts import POINTS, Groups, Layout
 from chunk_memo.engine import Diagnostics
 from chunk_memo.errors import OutputError, SpecError
 from chunk_memo.events import Observer
-from chunk_memo.failures import Failures
+from chunk_memo.failures import Failure, Failures
 from chunk_memo.grid import Bins, IntArray
 from chunk_memo.identity import canonical_bytes, normalize
 from chunk_memo.keys import keys_of_values
@@ -545,6 +545,20 @@ class PointCache:
         """
         return None if self.read_only else FailureLog(self.cache.path / POINTS, self.cache.version)
 
+    def failures_elsewhere(self) -> Iterator[Failure]:
+        """Iterate over the recorded failures of grids, as failures of points.
+
+        Yields
+        ------
+        Failure
+            One for each point.
+        """
+        turn = sorted(self.cache.axis_order)
+        for failure in self.cache.recorded_failures().read():
+            for point in failure.each() if sorted(failure.order) == turn else ():
+                values = ((tuple(point[name] for name in turn),),)
+                yield replace(failure, order=(CASE,), values=values, rows=None)
+
 
 def _file_size(points: int) -> int:
     """Return how many points go into a file: few enough to be shared out, and many enough to be few files."""
@@ -678,10 +692,11 @@ class CaseDesign:
         status[sorted(found)] = STORED
         if len(found) < len(self.points):
             turn = sorted(self.points.order)
+            recorded = [*self.cache.recorded_failures().read(), *self.cache.failures_elsewhere()]
             known = {
                 canonical_bytes(tuple(point[name] for name in turn))
-                for failure in self.cache.failures()
-                for point in failure.each()
+                for failure in recorded
+                for point in (failure.each() if sorted(failure.order) == turn else ())
             }
             for number, key in enumerate(self.points.case_keys if known else ()):
                 if status[number] == MISSING and key in known:
@@ -708,16 +723,16 @@ class CaseDesign:
                 [selection.values[0][place] for place in places], [selection.keys[0][place] for place in places]
             )
         cells = Cells(selection, bins)
-        here = np.zeros(len(points), bool)
-        here[sorted(found)] = True
-        counts = [(int(here[cell.axes[0].source].sum()), cell.points) for cell in cells]
-        missing = np.array([count - stored for stored, count in counts], np.intp)
-        states = np.array(
-            [plans.STORED if s == p else plans.PARTIAL if s else plans.MISSING for s, p in counts], np.uint8
-        )
-        lack = int(missing.sum())
-        groups = (PlanGroup("not computed yet", int((missing > 0).sum()), lack),) if lack else ()
-        return Plan(selection, cells, states, missing, groups, *(self.cache.means() if lack else (None, None)))
+        status = CaseDesign(self.cache, points)._status(found)
+        counts = np.array([np.bincount(status[cell.axes[0].source], minlength=3) for cell in cells], np.intp)
+        fresh, stored, failed = counts.reshape(-1, 3).T
+        missing = fresh + failed
+        states = np.where(stored > 0, np.uint8(plans.PARTIAL), np.uint8(plans.MISSING))
+        states[failed == missing] = plans.FAILED
+        states[missing == 0] = plans.STORED
+        why = (("not computed yet", fresh), ("failed before", failed))
+        groups = tuple(PlanGroup(reason, int((n > 0).sum()), int(n.sum())) for reason, n in why if n.any())
+        return Plan(selection, cells, states, missing, groups, *(self.cache.costs() if groups else (None, None)))
 
     def failures(self) -> Failures:
         """Return what failed of them, and is not stored since.

@@ -204,6 +204,9 @@ class _CacheVerbs(Protocol):
     def failure_log(self) -> FailureLog | None:
         """Return the records of points that failed; None where there are none."""
 
+    def failures_elsewhere(self) -> Iterable[Failure]:
+        """Return failures of the same points that other designs recorded."""
+
 
 @dataclass(slots=True)
 class Engine:
@@ -388,7 +391,8 @@ class Engine:
         if not asked:
             return
         failed = diagnostics.failed_points
-        ledger = Ledger(self.cache.failure_log(), asked[0].selection.order)
+        order = asked[0].selection.order
+        ledger = Ledger(self.cache.failure_log(), order, self.cache.failures_elsewhere)
         for request in asked:
             self._sift(ledger, request)
         asked = [request for request in asked if request.missing]

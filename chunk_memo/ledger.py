@@ -309,10 +309,19 @@ class Ledger:
         The records; None where a cache keeps none.
     order : sequence of str
         Names of the axes.
+    elsewhere : callable, optional
+        Returns failures of the same points that are recorded elsewhere; called once, where they matter.
     """
 
-    def __init__(self, log: FailureLog | None, order: Sequence[str]) -> None:
+    def __init__(
+        self,
+        log: FailureLog | None,
+        order: Sequence[str],
+        elsewhere: Callable[[], Iterable[Failure]] = tuple,
+    ) -> None:
         self._log = log
+        self._elsewhere = elsewhere
+        self._known_elsewhere: dict[PointKey, Failure] | None = None
         self._known: dict[PointKey, Failure] = {}
         self._records: dict[PointKey, list[str]] = {}
         self._open: dict[str, set[PointKey]] = {}
@@ -354,7 +363,10 @@ class Ledger:
             What is left out, with its failure.
         """
         most = 0 if retry == "never" else retry
-        out = {key: f for key, f in self._known.items() if isinstance(most, int) and f.attempts >= most}
+        if self._known_elsewhere is None:
+            self._known_elsewhere = known_failures(self._elsewhere())
+        known = {**self._known_elsewhere, **self._known}
+        out = {key: f for key, f in known.items() if isinstance(most, int) and f.attempts >= most}
         if not out:
             return list(missing), []
         where = _Finder(selection, out)

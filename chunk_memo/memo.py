@@ -11,10 +11,19 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from chunk_memo import catalog
 from chunk_memo.cache import ChunkCache
+from chunk_memo.decorated import (
+    Block,
+    BlockDecorator,
+    DecoratorOptions,
+    Given,
+    Merged,
+    SweepDecorator,
+    SweepFunction,
+)
 from chunk_memo.disk import files
 from chunk_memo.disk.chunkfile import MAX_BYTES
 from chunk_memo.disk.filters import checked_compression
@@ -25,7 +34,7 @@ from chunk_memo.layers import GcReport
 from chunk_memo.lineage import collected
 from chunk_memo.options import OPTION_NAMES, Options, RunOptions
 from chunk_memo.runners import Diagnostics
-from chunk_memo.sweeps import Settings, Sweep, SweepFunction
+from chunk_memo.sweeps import Settings, Sweep
 from chunk_memo.versions import Evolution, History
 
 if TYPE_CHECKING:
@@ -249,9 +258,48 @@ class ChunkMemo:
 
     # --- decorators ----------------------------------------------------------------------------------------
 
+    @overload
+    def cache(self, function: Callable[Given, Block], /) -> SweepFunction[Given, tuple[Block, Diagnostics]]: ...
+
+    @overload
+    def cache(self, function: Callable[Given, Any], /) -> SweepFunction[Given, tuple[Any, Diagnostics]]: ...
+
+    @overload
     def cache(
         self,
         params_arg: str = "params",
+        *,
+        vectorize: Literal[False] = False,
+        outputs: Literal["list", "grid", "flat", "columns", "frame"] | None = None,
+        collate_fn: None = None,
+        **options: Unpack[DecoratorOptions],
+    ) -> BlockDecorator: ...
+
+    @overload
+    def cache(
+        self,
+        params_arg: str = "params",
+        *,
+        vectorize: bool = False,
+        outputs: str | None = None,
+        collate_fn: Callable[[list[Any]], Merged],
+        **options: Unpack[DecoratorOptions],
+    ) -> SweepDecorator[tuple[Merged, Diagnostics]]: ...
+
+    @overload
+    def cache(
+        self,
+        params_arg: str = "params",
+        *,
+        vectorize: bool = False,
+        outputs: str | None = None,
+        collate_fn: None = None,
+        **options: Unpack[DecoratorOptions],
+    ) -> SweepDecorator[tuple[Any, Diagnostics]]: ...
+
+    def cache(
+        self,
+        params_arg: Any = "params",
         *,
         version: str | None = None,
         name: str | None = None,
@@ -263,11 +311,11 @@ class ChunkMemo:
         compression: str | None = None,
         depends_on: Sequence[Any] = (),
         ignore: Sequence[str] = (),
-        on_code_change: str = "recompute",
+        on_code_change: Literal["recompute", "warn", "error"] = "recompute",
         new_params: Mapping[str, Any] | None = None,
         renamed_from: str | Mapping[str, str] | Sequence[str | Mapping[str, str]] = (),
         **options: Unpack[RunOptions],
-    ) -> Callable[[Callable[..., Any]], SweepFunction[tuple[Any, Diagnostics]]]:
+    ) -> Any:
         """Return a decorator that memoizes a sweep function.
 
         The decorated function is called with values for its axes (one, several, or none for the full axis),
@@ -344,13 +392,25 @@ class ChunkMemo:
             streaming=False,
             options=_options(options),
         )
-        decorator: Callable[[Callable[..., Any]], SweepFunction[tuple[Any, Diagnostics]]]
-        decorator = self._decorator(settings)
-        return decorator
+        return self._decorator(settings)
 
+    @overload
+    def stream_cache(self, function: Callable[Given, Any], /) -> SweepFunction[Given, Diagnostics]: ...
+
+    @overload
     def stream_cache(
         self,
         params_arg: str = "params",
+        *,
+        vectorize: bool = False,
+        outputs: str | None = None,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        **options: Unpack[DecoratorOptions],
+    ) -> SweepDecorator[Diagnostics]: ...
+
+    def stream_cache(
+        self,
+        params_arg: Any = "params",
         *,
         version: str | None = None,
         name: str | None = None,
@@ -362,11 +422,11 @@ class ChunkMemo:
         compression: str | None = None,
         depends_on: Sequence[Any] = (),
         ignore: Sequence[str] = (),
-        on_code_change: str = "recompute",
+        on_code_change: Literal["recompute", "warn", "error"] = "recompute",
         new_params: Mapping[str, Any] | None = None,
         renamed_from: str | Mapping[str, str] | Sequence[str | Mapping[str, str]] = (),
         **options: Unpack[RunOptions],
-    ) -> Callable[[Callable[..., Any]], SweepFunction[Diagnostics]]:
+    ) -> Any:
         """Return a decorator like :meth:`cache` whose functions only store, and return the diagnostics.
 
         Parameters
@@ -400,8 +460,7 @@ class ChunkMemo:
             streaming=True,
             options=_options(options),
         )
-        decorator: Callable[[Callable[..., Any]], SweepFunction[Diagnostics]] = self._decorator(settings)
-        return decorator
+        return self._decorator(settings)
 
     def _decorator(self, settings: Settings) -> Any:
         settings.check()

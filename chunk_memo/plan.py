@@ -7,8 +7,8 @@ as few calls as it can.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,68 @@ import numpy.typing as npt
 from chunk_memo.grid import IntArray
 from chunk_memo.selection import Cell, Cells, Selection
 
-__all__ = ["FAILED", "MISSING", "PARTIAL", "STORED", "Plan", "PlanGroup", "boxes"]
+__all__ = ["FAILED", "MISSING", "PARTIAL", "STORED", "Costs", "Plan", "PlanGroup", "boxes"]
 
 MISSING, PARTIAL, STORED, FAILED = 0, 1, 2, 3
 """States of a chunk: nothing of it is stored, some of what was asked is, all of that is; the rest failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What something took for chunks of several sizes: so much for each chunk, and so much for each point.
+
+    Examples
+    --------
+    >>> Costs.of([(100, 0.5), (100, 0.7)])  # chunks of one size: the points are taken to matter
+    Costs(per_chunk=0.0, per_point=0.006)
+    >>> costs = Costs.of([(100, 2.0), (50, 1.5)])
+    >>> costs, costs.total(chunks=2, points=120)
+    (Costs(per_chunk=1.0, per_point=0.01), 3.2)
+    """
+
+    per_chunk: float
+    """Of each chunk, however many points are run of it."""
+    per_point: float
+    """Of each point."""
+
+    @classmethod
+    def of(cls, samples: Sequence[tuple[int, float]]) -> Costs:
+        """Return the costs that fit what is known best, by least squares; neither of the two is below 0.
+
+        Parameters
+        ----------
+        samples : sequence of tuple of int and float
+            Of some chunks the number of points, and what they took.
+
+        Returns
+        -------
+        Costs
+            The costs.
+        """
+        points, took = np.array(samples, float).T
+        spread = points - points.mean()
+        slope = float(spread @ took / (spread @ spread)) if spread.any() else np.inf
+        base = float(took.mean() - slope * points.mean()) if np.isfinite(slope) else -np.inf
+        if slope <= 0:
+            return cls(float(took.mean()), 0.0)
+        return cls(base, slope) if base > 0 else cls(0.0, float(took.sum() / points.sum()))
+
+    def total(self, chunks: int, points: int) -> float:
+        """Return what chunks take together.
+
+        Parameters
+        ----------
+        chunks : int
+            Number of chunks.
+        points : int
+            Number of their points.
+
+        Returns
+        -------
+        float
+            What they take.
+        """
+        return self.per_chunk * chunks + self.per_point * points
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +110,10 @@ class Plan:
     """For each cell the number of points that would be run."""
     groups: tuple[PlanGroup, ...]
     """The chunks that miss, by reason."""
-    seconds_per_point: float | None = None
-    """Mean seconds of compute per point, from what is stored; None where nothing is."""
-    bytes_per_point: float | None = None
-    """Mean bytes of file per point, from what is stored; None where nothing is."""
+    seconds_costs: Costs | None = None
+    """Seconds of compute, from what is stored; None where nothing is."""
+    bytes_costs: Costs | None = None
+    """Bytes of files, from what is stored; None where nothing is."""
 
     @property
     def total_chunks(self) -> int:
@@ -99,17 +157,17 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Predicted seconds of compute, None where nothing is known."""
-        if self.seconds_per_point is None:
-            return None
-        return self.seconds_per_point * self.executed_points
+        """Predicted seconds of compute, those of all workers added up; None where nothing is known."""
+        return self._total(self.seconds_costs)
 
     @property
     def bytes(self) -> float | None:
         """Predicted bytes of new files, None where nothing is known."""
-        if self.bytes_per_point is None:
-            return None
-        return self.bytes_per_point * self.executed_points
+        return self._total(self.bytes_costs)
+
+    def _total(self, costs: Costs | None) -> float | None:
+        chunks = int((self.missing > 0).sum())
+        return None if costs is None else costs.total(chunks, self.executed_points)
 
     def of_state(self, *states: int) -> Iterator[Cell]:
         """Iterate over the cells in one of these states.
@@ -126,6 +184,36 @@ class Plan:
         """
         wanted = np.isin(self.states, states)
         return map(self.cells.at, np.flatnonzero(wanted).tolist())
+
+    def anew(self, costs: Callable[[], tuple[Costs | None, Costs | None]]) -> Plan:
+        """Return the plan of the same call with ``refresh=True``.
+
+        Parameters
+        ----------
+        costs : callable
+            Returns seconds and bytes of what is stored; called where this plan does not know them.
+
+        Returns
+        -------
+        Plan
+            One that runs every point.
+        """
+        points = np.ones(1, np.intp)
+        for axis in self.cells.axes:
+            points = np.multiply.outer(points, axis.lengths).reshape(-1)
+        if self.cells.ranking is not None:
+            points = points[self.cells.ranking]
+        states = np.full(len(points), MISSING, np.uint8)
+        group = PlanGroup("asked for anew, by refresh=True", len(points), int(points.sum()))
+        seconds, size = (self.seconds_costs, self.bytes_costs) if self.seconds_costs else costs()
+        return replace(
+            self,
+            states=states,
+            missing=points,
+            groups=(group,) if len(points) else (),
+            seconds_costs=seconds,
+            bytes_costs=size,
+        )
 
     def __repr__(self) -> str:
         """Return the totals in one line."""
@@ -152,6 +240,8 @@ class Plan:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 0.1:
+        return f"{1000 * seconds:.3g} ms"
     if seconds < 120:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"

@@ -25,7 +25,7 @@ from chunk_memo.grid import IntArray
 from chunk_memo.layers import Layer, Request, View, walk
 from chunk_memo.ledger import Known
 from chunk_memo.naming import chunk_digests, which_of
-from chunk_memo.plan import FAILED, MISSING, PARTIAL, STORED, Plan, PlanGroup
+from chunk_memo.plan import FAILED, MISSING, PARTIAL, STORED, Costs, Plan, PlanGroup
 from chunk_memo.scattered import Nearby
 from chunk_memo.selection import AxisCells, Cell, Cells
 
@@ -52,7 +52,7 @@ def make_plan(
     cells: Cells,
     fresh: Mapping[str, Sequence[int]],
     layers: Sequence[Layer],
-    means: Callable[[], tuple[float | None, float | None]],
+    costs: Callable[[], tuple[Costs | None, Costs | None]],
     why: str | None = None,
     known: Callable[[], Known] = dict,
     nearby: Callable[[], Sequence[Nearby]] = tuple,
@@ -67,8 +67,8 @@ def make_plan(
         Axis name to positions in the request of values that had no bin before this plan.
     layers : sequence of Layer
         Where points may be stored, newest first; `cells` are those of the first.
-    means : callable
-        Returns mean seconds and bytes per stored point; called where some points are stored and some miss.
+    costs : callable
+        Returns seconds and bytes of what is stored; called where some points are stored and some miss.
     why : str, optional
         Why nothing at all is stored, where that is known.
     known : callable, optional
@@ -104,7 +104,7 @@ def make_plan(
     before = PlanGroup("failed before", int((failed > 0).sum()), int(failed.sum()))
     groups = tuple(_groups(cells, codes, missing - failed, new, why or _REASONS[_NOTHING]))
     groups = (*groups, before) if before.points else groups
-    seconds, size = means() if groups and not nothing else (None, None)
+    seconds, size = costs() if groups and not nothing else (None, None)
     if cells.ranking is not None:
         states, missing = states[cells.ranking], missing[cells.ranking]
     return Plan(cells.selection, cells, states, missing, groups, seconds, size)

@@ -454,6 +454,16 @@ class ProtocolCache:
             Nothing.
         """
 
+    def failures_elsewhere(self) -> tuple[()]:
+        """Tell that no records are kept of points that fail.
+
+        Returns
+        -------
+        tuple
+            Nothing.
+        """
+        return ()
+
     def weed(self) -> int:
         """Tell that nothing is set aside: the files are the cache's own matter.
 

@@ -356,9 +356,9 @@ class GridDesign:
         status = np.full(self.selection.shape, STORED, np.int8)
         if not missing:
             return status
-        never, failed = Ledger(self.cache.recorded_failures(), self.selection.order).sift(
-            self.selection, missing, "never"
-        )
+        cache = self.cache
+        ledger = Ledger(cache.recorded_failures(), self.selection.order, cache.failures_elsewhere)
+        never, failed = ledger.sift(self.selection, missing, "never")
         for rank, cell, points in never:
             _put(status, cell, points, MISSING)
             if fail is not None:

@@ -1,4 +1,6 @@
-"""Decorated functions: :class:`Sweep` takes calls apart and runs them; users see a :class:`SweepFunction`.
+"""Decorated functions: :class:`Sweep` takes calls apart and runs them.
+
+Users, and their editors, see a :class:`~chunk_memo.decorated.SweepFunction`.
 
 A decorated function is part of its cache's identity: its name, a digest of its code (or an explicit
 ``version=``) and its arguments that are not axes; what a method or a partial has bound counts like an argument.
@@ -21,7 +23,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chunk_memo import maps
 from chunk_memo.cache import ChunkCache
@@ -67,229 +69,10 @@ if TYPE_CHECKING:
     from chunk_memo.cases import PointList
     from chunk_memo.results import SweepResult
 
-__all__ = ["Settings", "Sweep", "SweepFunction"]
+__all__ = ["Settings", "Sweep"]
 
 _MOST_CACHES = 256
 _CALL_OPTIONS = ("axis_indices", "extend_cache", "observers", "refresh", *sorted(OPTION_NAMES))
-
-Returned = TypeVar("Returned", covariant=True)
-"""What a decorated function returns."""
-
-
-class SweepFunction(Protocol[Returned]):
-    """A decorated function: called like the function itself, with axis values that may be left out."""
-
-    @property
-    def __wrapped__(self) -> Callable[..., Any]:
-        """The function itself."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Returned:
-        """Return the outputs of a request and its diagnostics; those of ``stream_cache`` the latter alone."""
-
-    def sweep(self, *args: Any, **kwargs: Any) -> SweepResult:
-        """Compute what is missing of a call, and return its results with labels, read when they are looked at.
-
-        Parameters
-        ----------
-        *args, **kwargs : object
-            As in a call.
-
-        Returns
-        -------
-        SweepResult
-            The results, with ``to_xarray``, ``to_pandas``, ``sel``, ``plot`` and their like, and the run's
-            ``diagnostics``.
-        """
-
-    def cases(self, points: Iterable[Any], /, *args: Any, **kwargs: Any) -> SweepResult:
-        """Compute what is missing of a list of points, which need not form a grid.
-
-        They may have values that no axis declares. What grids hold of them is read from there, and grids read
-        what was computed here; a function that takes lists is called with a list of one value for each axis.
-
-        Parameters
-        ----------
-        points : iterable
-            Each a dict of axis name to value, a tuple in axis order, or the value of the only axis.
-        *args, **kwargs : object
-            The params, as in a call, and its options; an axis named here has that one value at all points.
-
-        Returns
-        -------
-        SweepResult
-            The results along one dimension, ``case``, with the axes as its coordinates.
-        """
-
-    def sample(
-        self, count: int, seed: int = 0, /, *, method: str = "random", log: Sequence[str] = (), **kwargs: Any
-    ) -> SweepResult:
-        """Compute what is missing of points drawn from ranges.
-
-        Parameters
-        ----------
-        count : int
-            Number of points.
-        seed : int, default 0
-            The seed: the same one draws the same points, and more of them begin with those.
-        method : {"random", "sobol"}, default "random"
-            Independent points, or a scrambled Sobol sequence, which covers ranges more evenly and needs SciPy.
-        log : sequence of str, optional
-            Axes whose range is drawn on a logarithmic scale.
-        **kwargs : object
-            For each axis a range ``(low, high)`` (of whole numbers where both are ints), a list of values to
-            choose from, or one value; of axes left out declared values are drawn. Besides these, params and
-            options as in a call.
-
-        Returns
-        -------
-        SweepResult
-            As :meth:`cases` returns it.
-        """
-
-    def cache_status(self, *args: Any, **kwargs: Any) -> CacheStatus:
-        """Return what is stored of a call; see :meth:`ChunkCache.cache_status`.
-
-        Parameters
-        ----------
-        *args, **kwargs : object
-            As in a call.
-
-        Returns
-        -------
-        CacheStatus
-            What is stored and what is missing.
-        """
-
-    def plan(self, *args: Any, **kwargs: Any) -> Plan:
-        """Return what a call would read and run, and why; see :meth:`ChunkCache.plan`.
-
-        Parameters
-        ----------
-        *args, **kwargs : object
-            As in a call.
-
-        Returns
-        -------
-        Plan
-            The plan, which prints well.
-        """
-
-    def cache_for(self, *args: Any, **kwargs: Any) -> ChunkCache:
-        """Return the cache of a call's params.
-
-        Parameters
-        ----------
-        *args, **kwargs : object
-            As in a call.
-
-        Returns
-        -------
-        ChunkCache
-            The cache, over the full axes.
-        """
-
-    def versions(self) -> Versions:
-        """Return the versions of the code that have results, oldest first, the current one last.
-
-        Returns
-        -------
-        Versions
-            A sequence, which prints as a table; each with dates, points and bytes, and the ``diff`` of the code
-            from then to now: ``print(foo.versions()[0].diff)``.
-        """
-
-    def accept(self, version: CodeVersion | str | int | None = None) -> int:
-        """Let the results of other code count for the code as it is now, for all params.
-
-        A param that the other code did not have gets the value of ``new_params=``, else the default of the
-        argument; its results count for that value. Nothing is copied, and nothing is executed.
-
-        Parameters
-        ----------
-        version : CodeVersion, str, int or None
-            One of :meth:`versions`, its digest or the start of it, its number; the newest other one by default.
-
-        Returns
-        -------
-        int
-            Number of combinations of params whose results count now.
-        """
-
-    def forget(
-        self, version: CodeVersion | str | int, *, dry_run: bool = False, force: bool = False
-    ) -> Forgotten:
-        """Delete the results of a version of the code.
-
-        Parameters
-        ----------
-        version : CodeVersion, str or int
-            One of :meth:`versions`, its digest or the start of it, or its number.
-        dry_run : bool, default False
-            Whether to tell only.
-        force : bool, default False
-            Whether to delete results of the current code, and such as were accepted for other code.
-
-        Returns
-        -------
-        Forgotten
-            What was deleted.
-        """
-
-    def invalidate(self, *args: Any, **kwargs: Any) -> int:
-        """Let stored points of a call count as missing, so that the next call computes them anew.
-
-        Parameters
-        ----------
-        *args, **kwargs : object
-            As in a call.
-
-        Returns
-        -------
-        int
-            The generation that supersedes them; 0 where none of them is stored.
-        """
-
-    def gc(self, *, grace: float = 3600.0, dry_run: bool = False, quarantine: bool = False) -> GcReport:
-        """Remove files that no call reads any more; see :meth:`ChunkCache.gc`.
-
-        Parameters
-        ----------
-        grace : float, default 3600.0
-            Seconds for which files are kept that another process might be writing or reading.
-        dry_run : bool, default False
-            Whether to tell only.
-        quarantine : bool, default False
-            Whether to remove damaged files that were set aside, too.
-
-        Returns
-        -------
-        GcReport
-            What was removed of all caches of the function.
-        """
-
-    def failures(self, *args: Any, **kwargs: Any) -> Failures:
-        """Return the points of a call at which the function failed; see :meth:`ChunkCache.failures`.
-
-        Parameters
-        ----------
-        *args, **kwargs : object
-            As in a call.
-
-        Returns
-        -------
-        Failures
-            A sequence, which prints as a table; ``failures()[0].reproduce()`` calls the function again as it was
-            called then.
-        """
-
-    def explain_identity(self) -> Explanation:
-        """Return what is noticed when it changes, and what is not.
-
-        Returns
-        -------
-        Explanation
-            It prints well.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -525,7 +308,7 @@ class Sweep:
         Returns
         -------
         callable
-            A :class:`SweepFunction`.
+            A :class:`~chunk_memo.decorated.SweepFunction`.
         """
         if self._settings.streaming:
 
@@ -543,8 +326,23 @@ class Sweep:
                 return self._run(run, args, kwargs)
 
         self._wrapper = wrapper
-        for name in _PARTS:
-            setattr(wrapper, name, getattr(self, f"_{name}"))
+        parts: dict[str, Any] = {
+            "sweep": self._sweep,
+            "cases": _Design(self._cases, self._plan_cases),
+            "sample": _Design(self._sample, self._plan_sample),
+            "cache_status": self._cache_status,
+            "plan": self._plan,
+            "cache_for": self._cache_for,
+            "versions": self._versions,
+            "accept": self._accept,
+            "forget": self._forget,
+            "invalidate": self._invalidate,
+            "gc": self._gc,
+            "explain_identity": self._explain_identity,
+            "failures": self._failures,
+        }
+        for name, part in parts.items():
+            setattr(wrapper, name, part)
         return wrapper
 
     def decorates(self, function: Callable[..., Any]) -> bool:
@@ -599,38 +397,46 @@ class Sweep:
 
     def _cases(self, points: Any, /, *args: Any, **kwargs: Any) -> SweepResult:
         """Compute what is missing of a list of points."""
+        return self._run_cases(*self._listed(points, args, kwargs))
+
+    def _plan_cases(self, points: Any, /, *args: Any, **kwargs: Any) -> Plan:
+        """Return what that would read and run, and why."""
+        return self._planned_cases(*self._listed(points, args, kwargs))
+
+    def _listed(self, points: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[_Call, PointList]:
         from chunk_memo.cases import PointList
 
         call = self._taken_apart(args, kwargs)
-        return self._run_cases(call, PointList.of(points, self._order, call.axes))
+        return call, PointList.of(points, self._order, call.axes)
 
-    def _sample(
+    def _sample(self, count: int, seed: int = 0, /, *args: Any, **kwargs: Any) -> SweepResult:
+        """Compute what is missing of points drawn from ranges."""
+        return self._run_cases(*self._drawn(count, seed, args, **kwargs))
+
+    def _plan_sample(self, count: int, seed: int = 0, /, *args: Any, **kwargs: Any) -> Plan:
+        """Return what that would read and run, and why."""
+        return self._planned_cases(*self._drawn(count, seed, args, **kwargs))
+
+    def _drawn(
         self,
         count: int,
-        seed: int = 0,
+        seed: int,
+        args: tuple[Any, ...],
         /,
-        *args: Any,
         method: str = "random",
         log: Sequence[str] = (),
         **kwargs: Any,
-    ) -> SweepResult:
-        """Compute what is missing of points drawn from ranges."""
+    ) -> tuple[_Call, PointList]:
         from chunk_memo.cases import sampled
 
         call = self._taken_apart(args, kwargs)
-        points = sampled(count, seed, method, self._order, self._memo.axis_values, call.axes, log)
-        return self._run_cases(call, points)
+        return call, sampled(count, seed, method, self._order, self._memo.axis_values, call.axes, log)
 
     def _run_cases(self, call: _Call, points: PointList) -> SweepResult:
         from chunk_memo.cases import CaseDesign, run_cases
         from chunk_memo.results import SweepResult
 
-        if not self._order:
-            raise SpecError(f"{self._name!r} has no axes, so there are no cases of it; call it")
-        refused = {name: getattr(call, name) for name in ("axis_indices", "extend_cache", "refresh")}
-        for name, given in refused.items():
-            if given:
-                raise SpecError(f"cases and samples name their points themselves; leave {name} out")
+        self._check_cases(call)
         cache, identity = self._prepared(dataclasses.replace(call, axes={}))
         options = self._settings.options.updated(call.options)
         function = Execution(self._function, call.params, self._signature)
@@ -641,17 +447,40 @@ class Sweep:
 
         return SweepResult(CaseDesign(cache, points), compute(call.observers), function=function, rerun=compute)
 
+    def _planned_cases(self, call: _Call, points: PointList) -> Plan:
+        from chunk_memo.cases import CaseDesign
+
+        self._check_cases(call)
+        return CaseDesign(self._previewed(call), points).plan()
+
+    def _check_cases(self, call: _Call) -> None:
+        """Refuse what lists of points cannot be asked for with."""
+        if not self._order:
+            raise SpecError(f"{self._name!r} has no axes, so there are no cases of it; call it")
+        refused = {name: getattr(call, name) for name in ("axis_indices", "extend_cache", "refresh")}
+        for name, given in refused.items():
+            if given:
+                raise SpecError(f"cases and samples name their points themselves; leave {name} out")
+
     def _cache_status(self, /, *args: Any, **kwargs: Any) -> CacheStatus:
         """Return what is stored of a call."""
-        call = self._taken_apart(args, kwargs)
-        identity = self._identified(call.params)
-        cache = self._cache(call.params, identity)
-        cache = self._lineage.preview(cache, self._found(cache, call.params, identity))
-        return cache.cache_status(axis_indices=call.axis_indices, extend_cache=call.extend_cache, **call.axes)
+        return self._status_of(self._taken_apart(args, kwargs))
 
     def _plan(self, /, *args: Any, **kwargs: Any) -> Plan:
         """Return what a call would read and run, and why."""
-        return self._cache_status(*args, **kwargs).plan
+        call = self._taken_apart(args, kwargs)
+        plan = self._status_of(call).plan
+        return plan.anew(self._previewed(call).costs) if call.refresh else plan
+
+    def _status_of(self, call: _Call) -> CacheStatus:
+        cache = self._previewed(call)
+        return cache.cache_status(axis_indices=call.axis_indices, extend_cache=call.extend_cache, **call.axes)
+
+    def _previewed(self, call: _Call) -> ChunkCache:
+        """Return a cache that holds what a call would find, without adopting anything."""
+        identity = self._identified(call.params)
+        cache = self._cache(call.params, identity)
+        return self._lineage.preview(cache, self._found(cache, call.params, identity))
 
     def _cache_for(self, /, *args: Any, **kwargs: Any) -> ChunkCache:
         """Return the cache of a call's params, over the full axes."""
@@ -977,25 +806,18 @@ class Sweep:
         return kind if any(heirs) and not heirs[0] else None
 
 
-_PARTS = (
-    "sweep",
-    "cases",
-    "sample",
-    "cache_status",
-    "plan",
-    "cache_for",
-    "versions",
-    "accept",
-    "forget",
-    "invalidate",
-    "gc",
-    "explain_identity",
-    "failures",
-)
-"""What the wrapper carries, as :class:`SweepFunction` tells; ``help(foo.plan)`` shows the same."""
+@dataclass(frozen=True, slots=True)
+class _Design:
+    """A way to name points: called, it computes them."""
 
-for _part in _PARTS:
-    getattr(Sweep, f"_{_part}").__doc__ = getattr(SweepFunction, _part).__doc__
+    run: Callable[..., SweepResult]
+    """Computes what is missing of them."""
+    plan: Callable[..., Plan]
+    """Says what that would read and run."""
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> SweepResult:
+        """Compute what is missing of the points, and return the results."""
+        return self.run(*args, **kwargs)
 
 
 def _switch(options: dict[str, Any], name: str) -> bool:

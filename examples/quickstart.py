@@ -35,6 +35,7 @@ memo = ChunkMemo(
     root=ROOT,
     axis_values={"beta": BETAS, "gamma": GAMMAS},
     chunk_spec={"beta": 20, "gamma": 201},  # twenty rows of the grid to a file
+    metadata={"units": {"beta": "per day", "gamma": "per day", "misfit": "boys²"}},
 )
 
 

@@ -66,7 +66,7 @@ STOREYS: tuple[tuple[str, ...], ...] = (
     ("cases",),
     ("versions",),
     ("lineage",),
-    ("sweeps",),
+    ("decorated", "sweeps"),
     ("memo",),
     ("tables", "lab", "display"),
     ("cli",),

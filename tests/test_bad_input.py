@@ -309,7 +309,7 @@ BAD = {
         lambda root: sweep(root, with_params)(parms=1), TypeError, ("'parms' (did you mean 'params'?)",)
     ),
     "a keyword of a decorator misspelt": Bad(
-        lambda root: ChunkMemo(root, axis_values=AXES).cache(vectorise=True),  # type: ignore[call-arg]
+        lambda root: ChunkMemo(root, axis_values=AXES).cache(vectorise=True),  # type: ignore[call-overload]
         ValueError,
         ("'vectorise' is no keyword of cache() (did you mean 'vectorize'?)", "'depends_on'", "'map_fn'"),
     ),

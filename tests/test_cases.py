@@ -124,16 +124,16 @@ def test_each_point_is_executed_once(wishes: list[Any], kind: str, vectorize: bo
                 result = sweep.sweep(x=xs, y=[*ys])
             elif what == "cases":
                 asked = [((XS + MORE)[i], YS[j]) for i, j in first]
-                planned = None
+                planned = sweep.cases.plan(asked).executed_points
                 result = sweep.cases([{"x": x, "y": y} for x, y in asked])
             else:
-                planned = None
+                planned = sweep.sample.plan(first, second, x=XS).executed_points
                 result = sweep.sample(first, second, x=XS)
                 asked = list(zip(result.coords["x"], result.coords["y"], strict=True))
             fresh = {(repr(x), repr(y)) for x, y in asked} - stored
             assert Counter(fresh) == Counter(calls)
             assert len(fresh) == executed(result)
-            assert planned in (None, len(fresh))
+            assert planned == len(fresh)
             assert 0 == result.plan().executed_points
             stored |= fresh
             found = result.to_numpy()
@@ -329,6 +329,72 @@ def test_points_that_fail_are_listed_and_run_again(tmp_path: Path) -> None:
     assert 1 == executed(inverse.cases([(2.0, 1), (0.0, 1), (4.0, 2)]))
     assert 0 == len(inverse.failures())
     assert [1, 1, 1] == result.status.tolist()
+
+
+@pytest.mark.parametrize("first", ["grid", "cases"])
+@pytest.mark.parametrize("vectorize", [True, False])
+def test_failures_are_those_of_all_designs(tmp_path: Path, first: str, vectorize: bool) -> None:
+    """A point that failed in a grid has failed for lists of points, and the other way round: in status and plan.
+
+    With ``retry="never"`` neither runs it again; once it is stored, neither speaks of it.
+    """
+    broken = [True]
+
+    def inverse(x: Any, y: Any) -> Any:
+        if vectorize:
+            return y / (x or (0 if broken else 1.0))
+        return [b / (a or (0 if broken else 1.0)) for a in x for b in y]
+
+    def opened() -> Any:
+        memo = ChunkMemo(tmp_path, {"x": 1}, {"x": [0.0, 1.0], "y": [1.0]}, verbose=0)
+        return memo.cache(version="1", name="inverse", vectorize=vectorize)(inverse)
+
+    points = [(0.0, 1.0), (1.0, 1.0), (0.5, 1.0)]
+    decorated = opened()
+    with pytest.warns(FailureWarning):
+        decorated.sweep(on_error="record") if first == "grid" else decorated.cases(points, on_error="record")
+    for each in (decorated, opened()):
+        plans = each.plan(), each.cases.plan(points)
+        failed = [group.points for plan in plans for group in plan.groups if group.reason == "failed before"]
+        assert [1, 1] == failed
+        assert 1 == len(each.failures())
+    with pytest.warns(FailureWarning, match="1 "):
+        grid = decorated.sweep(on_error="record", retry="never")
+    with pytest.warns(FailureWarning, match="1 "):
+        cases = decorated.cases(points, on_error="record", retry="never")
+    assert [[2], [1]] == grid.status.tolist()
+    assert [2, 1, 1] == cases.status.tolist()
+    assert [1, 1] == [len(grid.failures), len(cases.failures)]
+    broken.clear()
+    assert 1 == executed(decorated.sweep() if first == "cases" else decorated.cases(points))
+    assert [[1], [1]] == grid.status.tolist()
+    assert [1, 1, 1] == cases.status.tolist()
+    assert 0 == len(decorated.failures())
+    assert [(), ()] == [decorated.plan().groups, decorated.cases.plan(points).groups]
+
+
+def test_a_plan_of_points_changes_nothing(tmp_path: Path) -> None:
+    """Plans of lists and samples say what is read and run, in text and HTML, and nothing on disk changes."""
+    decorated = memo_in(tmp_path / "root").cache(version="1", vectorize=True)(lambda x, y, scale=1.0: x * scale)
+    points = [{"x": 0.5}, {"x": 1}, {"x": 0.5}]
+    plan = decorated.cases.plan(points, y="u", scale=2.0)
+    assert (2, 0, None) == (plan.executed_points, plan.cached_points, plan.seconds)
+    assert not (tmp_path / "root").exists()
+    decorated.cases(points, y="u", scale=2.0)
+    decorated.sample(10, 1, x=(0.0, 1.0), y="u", scale=2.0)
+    before = sorted(path for path in tmp_path.rglob("*"))
+    plan = decorated.cases.plan([*points, {"x": 7.0}], y="u", scale=2.0)
+    assert (1, 2) == (plan.executed_points, plan.cached_points)
+    assert "1 points in 1 chunks: not computed yet" in str(plan)
+    assert "of compute" in str(plan)
+    assert "not computed yet" in plan._repr_html_()
+    assert (2, 10) == (
+        decorated.sample.plan(12, 1, x=(0.0, 1.0), y="u", scale=2.0).executed_points,
+        decorated.sample.plan(12, 1, x=(0.0, 1.0), y="u", scale=2.0).cached_points,
+    )
+    with pytest.raises(SpecError, match="leave refresh out"):
+        decorated.cases.plan(points, y="u", refresh=True)
+    assert before == sorted(path for path in tmp_path.rglob("*"))
 
 
 def test_records_of_failed_points_can_be_cleared(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def inodes(folder: Path) -> int:
 def squares(root: Path, values: list[int], **options: Any) -> Callable[..., Any]:
     """Return a decorated function; its identity is the same whatever is declared."""
     memo = ChunkMemo(root, options.pop("spec", None), {"x": values}, verbose=0, durability="fast", **options)
-    decorated: Callable[..., Any] = memo.cache(version="1", name="square")(lambda x: np.square(x))
+    decorated = memo.cache(version="1", name="square")(lambda x: np.square(x))
     return decorated
 
 

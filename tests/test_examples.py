@@ -7,6 +7,8 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -53,6 +55,38 @@ def test_the_quick_start_repeats_its_story(tmp_path: Path, run_program: Callable
     program = copy_of("quickstart.py", tmp_path)
     first, second = (re.sub(r" +\d+ ms$", "", run_program(program), flags=re.M) for _ in range(2))
     assert first == second
+
+
+def test_the_map_is_that_of_the_quick_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_program: Callable[[Path], str]
+) -> None:
+    """It reads what the quick start stored, or computes it, and draws the picture that the README shows."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    copy_of("quickstart.py", tmp_path)
+    program = copy_of("epidemic_map.py", tmp_path)
+    first = run_program(program)
+    drawn = (tmp_path / "epidemic_map.svg").read_bytes()
+    second = run_program(program)
+    whole = BETAS * GAMMAS
+    assert f"Plan({whole} points: 0 cached, {whole} to run; 11 chunks" in first
+    assert f"Plan({whole} points: {whole} cached, 0 to run; 11 chunks" in second
+    assert "best fit: beta 1.690 per day, gamma 0.450 per day" in second
+    assert drawn == (tmp_path / "epidemic_map.svg").read_bytes()
+    kept = (EXAMPLES / "epidemic_map.svg").read_bytes()
+    assert labels(drawn) == labels(kept)
+    assert {"beta [per day]", "gamma [per day]", "misfit [boys²]", "β = 1.69, γ = 0.45"} < set(labels(kept))
+    assert len(kept) < 100_000
+
+
+def labels(picture: bytes) -> list[str]:
+    """Return the texts of a picture of matplotlib's, whose letters are shapes; check that it loads nothing."""
+    root = ElementTree.fromstring(
+        picture, ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
+    )
+    links = [value for each in root.iter() for name, value in each.attrib.items() if name.endswith("href")]
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    comment: Any = ElementTree.Comment  # the tag of comments, whatever its stubs say
+    return [(each.text or "").strip() for each in root.iter() if each.tag == comment]
 
 
 def test_the_store_tells_the_truth(tmp_path: Path, run_program: Callable[[Path], str]) -> None:

@@ -211,6 +211,7 @@ def test_nothing_is_loaded_and_what_matters_is_said(ordinary_cards: dict[str, st
     assert "of 3,600 points" in outline(shown["ChunkCache"]).text
     assert "200 points that form no grid" in outline(shown["ChunkCache"]).text
     assert "not computed yet" in outline(shown["Plan"]).text or "new on axis" in outline(shown["Plan"]).text
+    assert "1,749 points in 80 whole chunks and 16 chunks stored in part" in outline(shown["Plan"]).text
     assert "the catalyst sinters at" in outline(shown["Failures"]).text
     assert "conversion" in outline(shown["Caches"]).text
     assert "adam" in outline(shown["RunRecord"]).text

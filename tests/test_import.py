@@ -102,6 +102,8 @@ def test_all_names_are_listed() -> None:
     assert set(chunk_memo.__all__) <= set(dir(chunk_memo))
     missing = "import chunk_memo; from chunk_memo import *; print(set(chunk_memo.__all__) - set(globals()))"
     assert "set()" == said(missing)
+    assert "open" in dir(chunk_memo)
+    assert "True" == said("import builtins; from chunk_memo import *; print(open is builtins.open)")
 
 
 def test_modules_are_attributes() -> None:

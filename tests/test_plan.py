@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,7 +21,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from chunk_memo import ChunkMemo, SpecError, UnknownIndexError, UnknownValueError
 from chunk_memo.grid import Bins, Grid, make_axis
 from chunk_memo.identity import canonical_many
-from chunk_memo.plan import boxes
+from chunk_memo.plan import Costs, boxes
 from chunk_memo.selection import Cells, Selection, select
 
 
@@ -184,3 +189,126 @@ def test_a_plan_names_damaged_files(tmp_path: Path) -> None:
 
 def _stop(s: list[int]) -> list[int]:
     raise RuntimeError("stop")
+
+
+def test_a_plan_of_a_refresh_runs_everything(tmp_path: Path) -> None:
+    """With ``refresh=True`` a plan says what such a call does, and changes nothing itself."""
+    memo = ChunkMemo(tmp_path, {"s": 2}, {"s": [1, 2, 3]}, verbose=0)
+    function = memo.cache(version="1", name="f")(lambda s: list(s))
+    function()
+    plan = function.plan(s=[1, 2], refresh=True)
+    assert (2, 0, 1) == (plan.executed_points, plan.cached_points, plan.missing_chunks)
+    assert ["asked for anew, by refresh=True"] == [group.reason for group in plan.groups]
+    assert plan.seconds is not None
+    assert "of compute" in str(plan)
+    assert 0 == function.plan().executed_points
+    assert 2 == function(s=[1, 2], refresh=True)[1].executed_points
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.0000405, "0.0405 ms"), (0.0999, "99.9 ms"), (0.25, "0.25 s"), (150.0, "2.5 min"), (9000.0, "2.5 h")],
+)
+def test_predicted_seconds_are_said_in_a_unit_that_fits(tmp_path: Path, seconds: float, said: str) -> None:
+    """Short and long times have units of their own."""
+    function = ChunkMemo(tmp_path, {"s": 1}, {"s": [1]}, verbose=0).cache()(lambda s: list(s))
+    plan = dataclasses.replace(function.plan(), seconds_costs=Costs(0.0, seconds), bytes_costs=Costs(1000.0, 0.0))
+    assert f"  about {said} of compute, 1 kB of files" == str(plan).splitlines()[-1]
+
+
+# --- predicted seconds ---------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A clock that goes on when it is told to; it stands in for the one that runs take times by."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def time_ns(self) -> int:
+        """Return a date, which matters to nothing here."""
+        return 1_700_000_000_000_000_000 + int(self.now * 1e9)
+
+
+def lost(root: Path) -> None:
+    """Delete every second file of those that hold a whole chunk of four."""
+    whole = []
+    for path in sorted(root.rglob("chunks/*.h5")):
+        with h5py.File(path) as file:
+            if len(file["s"]) == 4:
+                whole.append(path)
+    for path in whole[::2]:
+        path.unlink()
+
+
+CHANGES: dict[str, tuple[Callable[[Path, Any], object], dict[str, Any]]] = {
+    "files are lost": (lambda root, function: lost(root), {}),
+    "results are invalidated": (lambda root, function: function.invalidate(s=list(range(26))), {}),
+    "a refresh": (lambda root, function: None, {"refresh": True}),
+    "values are new": (lambda root, function: None, {"s": [*range(38), *range(50, 76)], "extend_cache": True}),
+}
+"""What is done between a run and the next, and what is asked for then."""
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    ("per_chunk", "per_point"), [(0.2, 0.0), (0.0, 0.05), (0.1, 0.025)], ids=["chunks", "points", "both"]
+)
+def test_predicted_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, per_chunk: float, per_point: float
+) -> None:
+    """A plan predicts the seconds of a run, whether chunks or points take them, or both; one chunk is short."""
+    clock = Clock()
+    monkeypatch.setattr("chunk_memo.work.time", clock)
+    memo = ChunkMemo(tmp_path, {"s": 4}, {"s": list(range(38))}, verbose=0, durability="fast")
+
+    @memo.cache(version="1", name="f")
+    def function(s: list[int]) -> list[int]:
+        clock.now += per_chunk + per_point * len(s)
+        return list(s)
+
+    assert function.plan().seconds is None
+    function()
+    act, asked = CHANGES[change]
+    act(tmp_path, function)
+    plan = function.plan(**asked)
+    _, diagnostics = function(**asked)
+    assert 0 < plan.executed_points == diagnostics.executed_points
+    assert plan.seconds == pytest.approx(diagnostics.execute_seconds)
+
+
+def at_work(s: list[int]) -> list[int]:
+    """Compute for 0.2 seconds."""
+    until = time.perf_counter() + 0.2
+    while time.perf_counter() < until:
+        math.sqrt(2.0)
+    return list(s)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("map_fn", [None, "processes"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_predicted_seconds_of_real_work(tmp_path: Path, change: str, map_fn: str | None) -> None:
+    """Of a sweep of 0.2 s chunks the seconds of the next run are predicted to a quarter, as the clock shows them.
+
+    With worker processes they are those of all workers together.
+    """
+    memo = ChunkMemo(tmp_path, {"s": 4}, {"s": list(range(38))}, verbose=0)
+    function = memo.cache(version="1", map_fn=map_fn, map_fn_kwargs={"workers": 2} if map_fn else None)(at_work)
+    function()
+    act, asked = CHANGES[change]
+    act(tmp_path, function)
+    predicted = function.plan(**asked).seconds
+    started = time.perf_counter()
+    _, diagnostics = function(**asked)
+    took = time.perf_counter() - started
+    assert predicted is not None
+    computed = diagnostics.execute_seconds
+    print(f"{change}, {map_fn}: predicted {predicted:.3f} s, computed {computed:.3f}, took {took:.3f}")
+    assert predicted == pytest.approx(computed, rel=0.25)
+    if map_fn is None:
+        assert predicted == pytest.approx(took, rel=0.25)

@@ -452,13 +452,13 @@ class TestBins:
 
 
 def test_a_plan_of_cells_alone(tmp_path: Path) -> None:
-    """Nothing is looked for where nothing is stored, and no mean is asked for."""
+    """Nothing is looked for where nothing is stored, and no costs are asked for."""
     cache = ChunkCache(tmp_path, "some", axis_values={"x": [1, 2]}, chunk_spec={"x": 1}, verbose=0)
     bins = Bins()
     bins.of("x").extend([1, 2], canonical_many([1, 2]), [1, 1])
 
-    def refused() -> tuple[float | None, float | None]:
-        raise AssertionError("means were asked for")
+    def refused() -> tuple[None, None]:
+        raise AssertionError("costs were asked for")
 
     plan = make_plan(Cells(cache.selection(), bins), {}, cache._state.layers.all, refused)
     assert (["nothing is stored for these params"], 2) == ([g.reason for g in plan.groups], plan.executed_points)

@@ -226,7 +226,7 @@ def test_an_explicit_version_decides(tmp_path: Path) -> None:
 def test_a_policy_that_there_is_not(tmp_path: Path, load: Any) -> None:
     """Any other policy is refused when decorating."""
     with pytest.raises(SpecError, match=r"on_code_change must be one of .*got 'ignore'"):
-        memo(tmp_path).cache(on_code_change="ignore")(load(FIRST))
+        memo(tmp_path).cache(on_code_change="ignore")(load(FIRST))  # type: ignore[call-overload]
 
 
 # --- versions ----------------------------------------------------------------------------------------------

@@ -500,8 +500,11 @@ def html_of_plan(plan: Plan) -> str:
     str
         HTML.
     """
+    whole, part = plan.cached_chunks, plan.partial_chunks
+    places = [_plural(whole, "whole chunk")] if whole else []
+    places += [f"{_plural(part, 'chunk')} stored in part"] if part else []
     rows = [
-        ("to read", f"{_plural(plan.cached_points, 'point')} in {_plural(plan.cached_chunks, 'whole chunk')}"),
+        ("to read", " in ".join([_plural(plan.cached_points, "point"), *filter(None, [" and ".join(places)])])),
         ("to run", f"<b>{_plural(plan.executed_points, 'point')}</b>"),
         *(("because", f"{_plural(g.points, 'point')}: {text(g.reason, 200)}") for g in plan.groups),
         *_costs(plan),
@@ -549,7 +552,9 @@ def html_of_diagnostics(diagnostics: Diagnostics) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.3f} s" if seconds < 10 else duration_text(seconds)
+    if seconds < 0.1:
+        return f"{1000 * seconds:.3g} ms"
+    return f"{seconds:.2f} s" if seconds < 10 else duration_text(seconds)
 
 
 def _bar(shares: Mapping[str, float], total: float) -> str:
