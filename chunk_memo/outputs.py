@@ -437,8 +437,8 @@ def _recognise(maker: _Maker, output: Any) -> Block:
     if isinstance(output, dict) and output and all(_as_array(v) is not None for v in output.values()):
         return _columns_block(maker, output)
     if _as_array(output) is None:
-        if maker.count > 1 and (output is None or isinstance(output, int | float | complex)):
-            raise OutputError(_one_for_many(maker, output))
+        if maker.count > 1 and output is None:
+            raise OutputError(_forgotten(maker))
         return maker.whole(output)
     fit = maker.fit(output, None)
     if fit is None:
@@ -446,12 +446,11 @@ def _recognise(maker: _Maker, output: Any) -> Block:
     return maker.block(fit[0], {"": fit[1]})
 
 
-def _one_for_many(maker: _Maker, output: Any) -> str:
-    forgotten = "is a return missing? " if output is None else ""
+def _forgotten(maker: _Maker) -> str:
     return (
-        f"{_points(maker)} and returned {output!r}; expected an output for each, {maker.count} in all:"
-        f" {forgotten}A function of single values is decorated with vectorize=True, and outputs='opaque' keeps"
-        f" what a call returns as one piece"
+        f"{_points(maker)} and returned None; expected an output for each, {maker.count} in all: is a return"
+        f" missing? A function of single values is decorated with vectorize=True, and outputs='opaque' keeps what"
+        f" a call returns as one piece"
     )
 
 

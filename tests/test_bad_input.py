@@ -358,11 +358,6 @@ BAD = {
         ValueError,
         ("2 points (x: 1, y: 2)", "returned None", "is a return missing?", "vectorize=True", "outputs='opaque'"),
     ),
-    "vectorize forgotten": Bad(
-        lambda root: sweep(root, lambda x, y: 4.5)(),
-        ValueError,
-        ("2 points (x: 1, y: 2)", "returned 4.5", "an output for each, 2 in all", "vectorize=True"),
-    ),
     "no such cache": Bad(
         lambda root: ChunkCache.load_from_cache(root, "nope"),
         FileNotFoundError,

@@ -583,7 +583,7 @@ MISMATCHES: dict[str, tuple[Callable[..., Any], Callable[..., Any], str, str]] =
     "grid, then list": (grid, each, "kind 'list'", "holds 'grid'"),
     "grid, then columns": (grid, mapping, "kind 'columns'", "holds 'grid'"),
     "grid, then frame": (grid, pandas_frame, "kind 'frame'", "holds 'grid'"),
-    "list, then opaque": (each, lambda x, y: "one", "kind 'opaque'", "holds 'list'"),
+    "list, then opaque": (each, lambda x, y: 1, "kind 'opaque'", "holds 'list'"),
     "columns, then others": (
         mapping,
         lambda x, y: {"number": vectors(x, y)},
