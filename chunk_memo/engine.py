@@ -131,14 +131,6 @@ class Diagnostics:
     nondeterministic_chunks: int = 0
     """Number of chunks that another process had stored meanwhile, with other outputs."""
 
-    def __str__(self) -> str:
-        """Return the points and the seconds, for people."""
-        failed = f", {self.failed_points} failed" if self.failed_points else ""
-        return (
-            f"{self.total_points} points in {self.total_chunks} chunks: {self.cached_points} read,"
-            f" {self.executed_points} computed{failed}; {self.execute_seconds:.3g} s in the function"
-        )
-
     def _repr_html_(self) -> str:
         """Return points, chunks, seconds and bytes, for a notebook."""
         from chunk_memo.display.notebook import html_of_diagnostics

@@ -118,7 +118,7 @@ _THREE_LINES = """
 
 _LOOK = 5.0
 """Seconds between two looks at the size of the cluster."""
-_FAREWELL = 2.0
+_FAREWELL = 10.0
 """Seconds that tasks have to end when a run does."""
 _PAUSE = 1.0
 """Seconds after which the driver looks up even if nothing has come."""
@@ -176,10 +176,11 @@ class _Run:
     def end(self) -> None:
         """Kill what is under way; a reference that is dropped at once may take its cancelling with it."""
         under_way = list(self.sent) if self._ray.is_initialized() else []
-        for ref in under_way:
-            self._ray.cancel(ref, force=True)
-        if under_way:
-            self._ray.wait(under_way, num_returns=len(under_way), timeout=_FAREWELL)
+        limit = time.monotonic() + _FAREWELL
+        while under_way and time.monotonic() < limit:
+            for ref in under_way:
+                self._ray.cancel(ref, force=True)  # again: one that is on its way to a worker may miss it
+            _, under_way = self._ray.wait(under_way, num_returns=len(under_way), timeout=_PAUSE)
         self.sent.clear()
         self._function = None
 
