@@ -93,7 +93,8 @@ named = {run.result_path.name for run in store.list()}
 there = {path.name for path in store.results_dir.iterdir()}
 assert named <= there
 scraps = [path.name for path in (store.results_dir / ".runs").glob("*")]
-assert scraps in ([], ["leases"]), "remains of killed runs"  # of a claim, scraps of some bytes may last an hour
+assert {*scraps} <= {"leases", "notes"}, scraps  # of claims and notes scraps of some bytes may last an hour
+assert [] == list((store.results_dir / ".runs" / "notes").glob("*.json"))
 there.discard(".runs")
 assert store.verify() == []
 print(json.dumps({"records": found - 5, "files without a record": len(there - named)}))

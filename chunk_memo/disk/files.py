@@ -53,10 +53,10 @@ __all__ = [
     "Syncer",
     "Volume",
     "adopt",
+    "claim",
     "close",
     "commit",
     "commit_method",
-    "create",
     "facts_of",
     "file_stat",
     "file_stem",
@@ -440,26 +440,19 @@ def commit(target: str | os.PathLike[str], buffers: Sequence[Buffer], syncer: Sy
     b'first writer'
     """
     name = os.fspath(target)
-    folder = os.path.dirname(name)
-    for attempt in range(_MAX_FOLDERS):
-        try:
-            ours = _commit_once(name, folder, buffers)
-            break
-        except FileNotFoundError:
-            # The folder is not there yet, or was removed before we wrote into it.
-            if attempt == _MAX_FOLDERS - 1:
-                raise
-            make_folder(folder, syncer)
+    ours = _committed(name, buffers, syncer, sole=False)
     syncer.committed(name)
     return ours
 
 
-def create(path: str | os.PathLike[str], data: bytes) -> bool:
-    """Create a small file by one of many that try; a reader may find it empty for a moment. It is not synced.
+def claim(target: str | os.PathLike[str], data: bytes) -> bool:
+    """Make a small file by one of many that try at once, whatever the file system can do; it is not synced.
+
+    Where nothing can be linked a reader may find the file empty for a moment.
 
     Parameters
     ----------
-    path : path-like
+    target : path-like
         The file. Missing folders are made.
     data : bytes
         Its content.
@@ -477,33 +470,24 @@ def create(path: str | os.PathLike[str], data: bytes) -> bool:
     Examples
     --------
     >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "claims" / "one"
-    >>> create(path, b"mine"), create(path, b"yours"), path.read_bytes()
+    >>> target = Path(tempfile.mkdtemp()) / "claims" / "one"
+    >>> claim(target, b"mine"), claim(target, b"yours"), target.read_bytes()
     (True, False, b'mine')
     """
-    name = os.fspath(path)
+    return _committed(os.fspath(target), [data], None, sole=True)
+
+
+def _committed(name: str, buffers: Sequence[Buffer], syncer: Syncer | None, *, sole: bool) -> bool:
     folder = os.path.dirname(name)
     for attempt in range(_MAX_FOLDERS):
         try:
-            mode = _file_mode(folder)
-            fd = os.open(name, _CREATE_FLAGS, mode)
-            break
-        except FileExistsError:
-            return False
+            return _commit_once(name, folder, buffers, sole=sole)
         except FileNotFoundError:
+            # The folder is not there yet, or was removed before we wrote into it.
             if attempt == _MAX_FOLDERS - 1:
                 raise
-            make_folder(folder)
-    try:
-        _with_mode(fd, mode)
-        _write_all(fd, [data])
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-    finally:
-        os.close(fd)
-    return True
+            make_folder(folder, syncer)
+    raise AssertionError("unreachable")
 
 
 def file_stem(name: str, what: str = "name") -> str:
@@ -711,10 +695,11 @@ def commit_method(folder: str | os.PathLike[str]) -> str:
             _METHODS[device] = known
 
 
-def _commit_once(target: str, folder: str, buffers: Sequence[Buffer]) -> bool:
+def _commit_once(target: str, folder: str, buffers: Sequence[Buffer], *, sole: bool = False) -> bool:
     folder = folder or os.curdir
     mode = _file_mode(folder)
-    if _METHODS and _METHODS.get(os.stat(folder).st_dev) == "create":
+    method = _METHODS.get(os.stat(folder).st_dev) if _METHODS else None
+    if method == "create" or (sole and method is not None):
         return _create_exclusively(target, buffers, mode)
     temporary = f"{folder}/{TEMPORARY_PREFIX}{os.urandom(16).hex()}"
     fd = os.open(temporary, _CREATE_FLAGS, mode)
@@ -724,7 +709,7 @@ def _commit_once(target: str, folder: str, buffers: Sequence[Buffer]) -> bool:
             _write_all(fd, buffers)
         finally:
             os.close(fd)
-        ours = _publish(temporary, target, device)
+        ours = _publish(temporary, target, device, sole)
     finally:
         try:
             os.unlink(temporary)
@@ -745,8 +730,8 @@ def _with_mode(fd: int, mode: int) -> int:
     return status.st_dev
 
 
-def _publish(temporary: str, target: str, device: int) -> bool | None:
-    """Give the file its final name; None when neither link nor rename can."""
+def _publish(temporary: str, target: str, device: int, sole: bool = False) -> bool | None:
+    """Give the file its final name; None when neither link nor rename can, or only rename could, and may not."""
     if _METHODS.get(device) == "rename":
         return _rename_if_absent(temporary, target, device)
     try:
@@ -761,7 +746,7 @@ def _publish(temporary: str, target: str, device: int) -> bool | None:
             raise
         if error.errno not in _REFUSED_HERE:
             _METHODS[device] = "rename"
-        return _rename_if_absent(temporary, target, device)
+        return None if sole else _rename_if_absent(temporary, target, device)
     return True
 
 

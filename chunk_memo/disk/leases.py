@@ -1,6 +1,6 @@
 """Claims on chunks: which process is at work on what, for processes that share a root and know of no other.
 
-A lease is a small file in the cache's folder ``leases/``, created exclusively, so that of many claimants one
+A lease is a small file in the cache's folder ``leases/``, made with ``link``, so that of many claimants one
 wins. Its holder renews its modification time; one that was not renewed for ``ttl`` seconds by the clock of the
 file system has expired, and so has at once one whose process is gone from this machine. A lease is only a hint:
 losing one, or holding two, costs some work done twice and nothing else, because chunks are committed under names
@@ -105,7 +105,7 @@ class Leases:
     def _make(self, path: str) -> Lease | None:
         token = os.urandom(8).hex()
         content = json.dumps({"token": token, **_this_process(os.getpid())}).encode()
-        if not files.create(path, content):
+        if not files.claim(path, content):
             return None
         lease = Lease(path, token, self._ttl)
         _heart.add(lease)
