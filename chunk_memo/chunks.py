@@ -1171,6 +1171,10 @@ class ChunkStore:
             differs = False if files.commit(path, buffers, syncer) else self._differs(path, ref, part.block)
             if differs is not None:
                 break
+        else:
+            raise OSError(
+                errno.EBUSY, "other processes begin to write it again and again, and none finishes", path
+            )
         if not self.spread:
             self._named.add(ref.name)
         if quiet:
@@ -1194,7 +1198,7 @@ class ChunkStore:
         is still being written after a while makes way. Where that is refused, the points are computed again by
         each run.
         """
-        for pause in _PAUSES:
+        for pause in (*_PAUSES, None):
             try:
                 with self.opened(path) as chunk:
                     if chunk.identity == ref.identity:
@@ -1209,11 +1213,11 @@ class ChunkStore:
                 if not _being_written(path):
                     self._set_aside(path, ref, error.seen, str(error))
                     return None if files.identity_of(path) != error.seen else False
-                if not files.writes_in_place(os.path.dirname(path)):
+                if pause is None or not files.writes_in_place(os.path.dirname(path)):
                     break
             except OSError:
                 return False
-            time.sleep(pause)
+            time.sleep(pause or 0.0)
         with contextlib.suppress(OSError):
             files.remove(path)
         return None if files.identity_of(path) is None else False

@@ -317,23 +317,24 @@ class Engine:
         make: Callable[[Selection], Any],
         on_partial: str,
     ) -> list[Any]:
-        """Read all, then compute what is missing; what two requests miss waits until one has it stored."""
+        """Read all, then compute what is missing; a request that misses what an earlier one does comes after."""
         collectors: list[Any] = [None] * len(requests)
-        waiting: Sequence[int] = range(len(requests))
-        while waiting:
-            missed: set[Hashable] = set()
-            begun, later = [], []
-            for number in waiting:
-                request = self._read(*requests[number], make, on_partial)
-                chunks = {*_chunks_of(request)} if len(waiting) > 1 else set[Hashable]()
-                if missed.isdisjoint(chunks):
-                    missed |= chunks
-                    collectors[number] = request.collector
-                    begun.append(request)
-                else:
-                    later.append(number)
-            self._compute(begun)
-            waiting = later
+        missed: set[Hashable] = set()
+        begun, later = [], []
+        for number, asked in enumerate(requests):
+            request = self._read(*asked, make, on_partial)
+            chunks = {*_chunks_of(request)} if len(requests) > 1 else set[Hashable]()
+            if missed.isdisjoint(chunks):
+                missed |= chunks
+                collectors[number] = request.collector
+                begun.append(request)
+            else:
+                later.append(number)
+        self._compute(begun)
+        for number in later:
+            request = self._read(*requests[number], make, on_partial)
+            collectors[number] = request.collector
+            self._compute([request])
         return collectors
 
     def _read(

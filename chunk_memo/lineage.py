@@ -17,6 +17,7 @@ from typing import Any
 from chunk_memo import catalog
 from chunk_memo.cache import ChunkCache
 from chunk_memo.disk import files
+from chunk_memo.disk.layouts import ROOMS
 from chunk_memo.errors import (
     CacheNotFoundError,
     CodeChangedError,
@@ -53,7 +54,7 @@ POLICIES = ("recompute", "warn", "error")
 MakeCache = Callable[[dict[str, Any]], tuple[ChunkCache, dict[str, Any]]]
 """Returns the cache for the params of an older one, and the values of axes that were params."""
 
-_RESULTS = ("chunks", "adopted")
+_RESULTS = (*[os.path.join(room, "chunks") for room in ROOMS], "adopted")
 """Folders of a cache that say that it has results."""
 
 _MOST_SETTLED = 100_000

@@ -194,19 +194,21 @@ class RunQueue:
             self._fail(number, error)
             return None
         self._asked += 1
+        lease = None
         try:
             job = self._keeper.job(number, params)
             if job.params_hash in self._under_way:
                 self._under_way[job.params_hash].append(number)
                 return None
             record = self._keeper.stored(job)
-            lease = None
             if record is None:
                 lease = self._keeper.claim(job)
                 if lease is not None:
                     self._keeper.recovered(job)
                     record = self._keeper.stored(job)
         except Exception as error:
+            if lease is not None:
+                lease.release()
             self._fail(number, error)
             return None
         if record is not None:

@@ -287,8 +287,12 @@ class RunFailure:
             The failure.
         """
         lines = "".join(traceback.format_exception(error))
+        try:
+            said = str(error)
+        except Exception:  # what an exception says of itself is the user's code, too
+            said = f"<{type(error).__name__}, whose text cannot be made>"
         when = datetime.now(UTC).isoformat()
-        return cls(dict(params), params_hash, type(error).__name__, str(error), lines, when, attempts, error)
+        return cls(dict(params), params_hash, type(error).__name__, said, lines, when, attempts, error)
 
     def __bool__(self) -> bool:
         """Return False, so that ``if run:`` tells records from failures."""

@@ -10,6 +10,7 @@ and re-runs are found by ``list``.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -301,6 +302,8 @@ class Store:
         records = self._each(job)
         if not self.index.delete_by_hash(job.params_hash):
             return False
+        for record in records:
+            results.drop_note(self.results_dir, self._here(record).result_path)
         if remove_file:
             for record in records:
                 if not self._uses(record.result_path):
@@ -513,14 +516,25 @@ class Store:
             What is recorded now and was not before.
         """
         found: Any = []
+        refused: StoreError | None = None
         claims = results.claims(self.results_dir)
         for note in results.notes(self.results_dir):
             lease = claims.claim(note.record.params_hash) if claims.is_free(note.token) else None
             if lease is not None:
-                with lease:
-                    found += self._taken_up(note)
+                try:
+                    with lease:
+                        found += self._taken_up(note)
+                except StoreError as error:
+                    refused = refused or error
         results.clear_remains(self.results_dir)
+        if refused is not None:
+            raise refused
         return Runs(found)
+
+    def _recover_quietly(self) -> None:
+        """Record what can be, on the way to something else: what the index refuses stays noted down."""
+        with contextlib.suppress(StoreError):
+            self.recover()
 
     def recovered(self, job: Job) -> bool:
         """Record what a killed process wrote of a run that is claimed by whoever calls this.
@@ -734,7 +748,7 @@ class Store:
     def _work(self, runner: Any, metadata: Mapping[str, Any], *, again: bool = False) -> RunWork:
         if self._cleared != os.getpid():
             self._cleared = os.getpid()
-            self.recover()
+            self._recover_quietly()
         return RunWork(self.results_dir, self.file_suffix, runner, metadata, again=again)
 
     def keep(self, record: RunRecord) -> RunRecord:
@@ -821,7 +835,7 @@ class Store:
         finally:
             work.keep_by_yourself(self.keep)
             queue.give_up()
-            self.recover()  # what workers that were killed left behind
+            self._recover_quietly()  # what workers that were killed left behind
             results.sweep_up(self.results_dir)
 
     def _registered(self, thing: Any) -> tuple[Path, FileMark | None]:

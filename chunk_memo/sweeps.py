@@ -290,6 +290,12 @@ class Sweep:
             if name not in self._axes:
                 continue
             axis = self._grid.axis(name)
+            if self._settings.version is not None:
+                raise SpecError(
+                    f"new_params says that older results hold for {name}={value!r} of a new axis, and with"
+                    f" version= they go by the same name as new ones; leave version out, or {name!r} out of"
+                    f" new_params"
+                )
             if canonical_bytes(normalize(value), name) not in axis.lookup:
                 raise SpecError(
                     f"new_params says that older results hold for {name}={value!r}, and axis {name!r} has no such"

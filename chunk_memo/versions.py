@@ -548,6 +548,8 @@ def narrower(
             if lacks and lacks <= pinned.keys():
                 return Predecessor(version, cache_id, True, {axis: pinned[axis] for axis in sorted(lacks)})
             return None
+        if version not in own and any(lacking(cache_id) == frozenset() for cache_id in version.caches):
+            return None  # it had these axes already: what was before it is not what the current code comes from
     return None
 
 

@@ -113,17 +113,19 @@ class Workplace:
                 syncer.committed(path)
             syncer.flush()  # the bytes first, then the name
             mark, name = mark_of(source), self.name
+            while files.is_there(self.results_dir / f"{name}{suffix}"):
+                name = _result_name(self.params_hash)  # two of the same microsecond
+            for extra in beside:  # first, as with its own name a result counts as whole
+                rest = extra.name.removeprefix(self.name)
+                extra_name = f"{name}{rest}" if rest != extra.name else f"{name}_{rest}"
+                files.adopt(extra, self.results_dir / extra_name, syncer)
             while True:
                 record = describe(self.results_dir / f"{name}{suffix}", mark)
                 self._note(record)
                 if files.adopt(source, record.result_path, syncer):
                     break
                 drop_note(self.results_dir, record.result_path)
-                name = _result_name(self.params_hash)  # two of the same microsecond
-            for extra in beside:
-                rest = extra.name.removeprefix(self.name)
-                extra_name = f"{name}{rest}" if rest != extra.name else f"{name}_{rest}"
-                files.adopt(extra, self.results_dir / extra_name, syncer)
+                name = _result_name(self.params_hash)  # taken since
         return record
 
     def _note(self, record: RunRecord) -> None:
