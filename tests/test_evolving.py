@@ -354,3 +354,42 @@ def test_auto_load_prefers_most_params(tmp_path: Path) -> None:
     loaded = auto_load(tmp_path, params, {"x": [1]}, extend_cache=True, verbose=0)
     assert (["two"], 0) == answered(loaded, params)
     assert 4 == len(ChunkCache.discover_caches(tmp_path))
+
+
+# --- declarations that hold for the version before, and for none before that ------------------------------------
+
+WITHOUT_BETA = "def f(x, p):\n    return 10 * x + p\n"
+WITH_BETA = "def f(x, beta, p):\n    return 10 * x + p + 100 * beta\n"
+BETA_EDITED = WITH_BETA.replace("10 * x", "1000 * x")
+
+
+def test_a_new_axis_does_not_reach_past_later_code(tmp_path: Path, load: Any) -> None:
+    """Results of the code without the axis count for the code that brought it in, and for no later edit."""
+
+    def over(code: str, **axes: list[int]) -> Any:
+        declared: Any = {"new_params": {"beta": 0}} if "beta" in axes else {}
+        made = ChunkMemo(tmp_path / "root", axis_values=axes, verbose=0)
+        return made.cache(vectorize=True, name="f", **declared)(load(code, "f"))
+
+    for p in (1, 2):
+        over(WITHOUT_BETA, x=[1, 2])(p=p)
+    output, done = over(WITH_BETA, x=[1, 2], beta=[0, 1])(p=2)
+    assert ([[12, 112], [22, 122]], 2) == (output.tolist(), done.cached_points)
+    edited = over(BETA_EDITED, x=[1, 2], beta=[0, 1])
+    for p in (1, 2):
+        output, done = edited(p=p)
+        assert ([[1000 + p, 1100 + p], [2000 + p, 2100 + p]], 0) == (output.tolist(), done.cached_points)
+
+
+def test_lists_of_points_are_results_of_their_code(tmp_path: Path, load: Any) -> None:
+    """A cache that holds nothing but points is noticed by ``on_code_change``, and kept by a declaration."""
+    made = ChunkMemo(tmp_path / "root", axis_values={"x": [1, 2]}, verbose=0)
+    first = "def f(x):\n    return 10 * x\n"
+    made.cache(vectorize=True)(load(first, "f")).cases([7, 8])
+    other = made.cache(vectorize=True, on_code_change="error")(load(first.replace("10", "20"), "f"))
+    with pytest.raises(CodeChangedError):
+        other.cases([7, 8])
+    more = made.cache(vectorize=True, new_params={"b": 1})(load(first.replace("f(x)", "f(x, b=1)"), "f"))
+    done = more.cases([7, 8]).diagnostics
+    assert done is not None
+    assert 2 == done.cached_points

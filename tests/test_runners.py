@@ -198,6 +198,22 @@ def test_points_that_two_keys_name_are_computed_once(tmp_path: Path, map_fn: str
     assert (6, 6, 12) == (done.executed_points, done.cached_points, done.total_points)
 
 
+def test_keys_of_one_chunk_are_read_twice_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, each is read when its turn comes, and not again in the turn of every other."""
+    wide: dict[str, Any] = {"axis_values": {"x": range(30), "y": ["u"]}, "chunk_spec": {"x": 30}}
+    made, reads, read = cache(tmp_path, **wide), list[Any](), ChunkCache.read
+
+    def counted(self: ChunkCache, *args: Any, **options: Any) -> Any:
+        reads.append(args)
+        return read(self, *args, **options)
+
+    monkeypatch.setattr(ChunkCache, "read", counted)
+    keys = [(("x", (number,)), ("y", ("u",))) for number in range(30)]
+    output, done = run_chunks(keys, repeated, cache=made)
+    assert ([number * "u" for number in range(30)], 30) == (output, done.executed_points)
+    assert 60 >= len(reads)
+
+
 def test_keys_that_are_not_there_are_refused(tmp_path: Path) -> None:
     """A key names every axis, with values that the axis has."""
     for runner in (run_chunks, run_chunks_streaming):

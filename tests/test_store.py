@@ -1012,3 +1012,79 @@ def test_a_store_warns_of_nothing_by_itself(store: Store) -> None:
         store.delete({"n": 1}, remove_file=True)
         assert time.perf_counter() > started
     assert [] == left(store)
+
+
+class Unsteady(MemoryIndex):
+    """An index that may be down."""
+
+    is_down = False
+
+    def insert(self, record: RunRecord) -> None:
+        """Insert, unless it is down."""
+        if self.is_down:
+            raise OSError(5, "the index is down")
+        super().insert(record)
+
+
+def written(params: Any, result_path: Path) -> None:
+    """Write a result."""
+    result_path.write_text(str(params["n"]))
+
+
+@pytest.mark.parametrize("map_fn", [None, "threads"])
+def test_an_index_that_comes_back_finds_nobody_waiting(tmp_path: Path, map_fn: str | None) -> None:
+    """A run that was made while it was down is asked for again in vain, and recorded when it is up."""
+    index = Unsteady()
+    index.is_down = True
+    store = Store(tmp_path, index=index)
+    with pytest.raises(StoreError, match="its record is not"):
+        store.run_or_retrieve({"n": 1}, written)
+    with pytest.raises(StoreError, match="its record is not"):
+        list(store.sweep([{"n": 1}], written, map_fn=map_fn))
+    assert not list((tmp_path / ".runs").glob("leases/*"))
+    index.is_down = False
+    assert "1" == store.run_or_retrieve({"n": 1}, refuses).result_path.read_text()
+
+
+def refuses(params: Any, result_path: Path) -> None:
+    """Stand where nothing is to be run."""
+    raise AssertionError(params)
+
+
+def test_what_an_index_refuses_is_in_nobody_s_way(tmp_path: Path) -> None:
+    """A result that could not be recorded raises in its own run; others are made, and go on being made."""
+
+    class Choosy(Unsteady):
+        def insert(self, record: RunRecord) -> None:
+            self.is_down = record.params["n"] == 1
+            super().insert(record)
+
+    with pytest.raises(StoreError, match="its record is not"):
+        Store(tmp_path, index=Choosy()).run_or_retrieve({"n": 1}, written)
+    store = Store(tmp_path, index=Choosy())
+    assert {"n": 2} == store.run_or_retrieve({"n": 2}, written).params
+    assert 2 == len(list(store.sweep([{"n": 3}, {"n": 4}], written, map_fn="threads")))
+    with pytest.raises(StoreError, match="its record is not"):
+        store.recover()
+
+
+def test_deleted_records_do_not_come_back(tmp_path: Path) -> None:
+    """Not even where the index took a record and failed to say so."""
+
+    class Mute(Unsteady):
+        def insert(self, record: RunRecord) -> None:
+            MemoryIndex.insert(self, record)
+            if self.is_down:
+                raise OSError(5, "connection lost")
+
+    index = Mute()
+    index.is_down = True
+    store = Store(tmp_path, index=index)
+    with pytest.raises(StoreError):
+        store.run_or_retrieve({"n": 1}, written)
+    index.is_down = False
+    assert store.delete({"n": 1})
+    assert [] == list(store.recover())
+    made = []
+    store.run_or_retrieve({"n": 1}, lambda params, path: made.append(path.write_text("again")))
+    assert 1 == len(made)
