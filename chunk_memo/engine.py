@@ -86,10 +86,6 @@ class Diagnostics:
     --------
     >>> Diagnostics(total_chunks=2, cached_chunks=1, executed_chunks=1).executed_chunks
     1
-    >>> print(
-    ...     Diagnostics(total_chunks=2, total_points=9, cached_points=4, executed_points=5, execute_seconds=1.5)
-    ... )
-    9 points in 2 chunks: 4 read, 5 computed; 1.5 s in the function
     """
 
     total_chunks: int = 0
